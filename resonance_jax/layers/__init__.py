@@ -1,0 +1,1 @@
+"""Flax modules: each declares its parameters and calls one op."""

@@ -1,0 +1,1 @@
+"""Whole models, each a module with a frozen configuration."""

@@ -1,0 +1,67 @@
+"""The trace-time checks that several ops share; each raises ValueError: expected, received, what to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_static(values) -> bool:
+    """True when `values` are host numbers (NumPy, lists, scalars), known at trace time."""
+    return not isinstance(values, jax.Array)
+
+
+def check_real_sequence(name: str, x) -> None:
+    """Requires a real floating array [..., t, d] with t >= 1 and d >= 1."""
+    if x.ndim < 2:
+        raise ValueError(
+            f"{name} must have shape [..., t, d] (time, then features), got shape {x.shape}; "
+            f"add a feature axis with {name}[:, None]."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name} must be real floating point, got {x.dtype}; cast it first.")
+    if 0 in x.shape[-2:]:
+        raise ValueError(f"{name} is empty along time or features: shape {x.shape}.")
+
+
+def check_complex(name: str, z) -> None:
+    """Requires a complex array."""
+    if not jnp.issubdtype(z.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"{name} must be complex, got {z.dtype}; build it with "
+            "resonance_jax.ops.polar.from_polar or jax.lax.complex."
+        )
+
+
+def check_shape(name: str, array, expected: tuple[int, ...]) -> None:
+    """Requires an exact shape."""
+    if tuple(array.shape) != tuple(expected):
+        raise ValueError(f"{name} must have shape {tuple(expected)}, got {tuple(array.shape)}.")
+
+
+def check_mask(mask, x) -> None:
+    """Requires a boolean mask [..., t] for x [..., t, d]; a static mask may not have an empty row."""
+    if mask.dtype != bool:
+        raise ValueError(f"mask must be boolean (True = observed), got {mask.dtype}.")
+    if tuple(mask.shape) != tuple(x.shape[:-1]):
+        raise ValueError(f"mask must have shape {x.shape[:-1]} for x {x.shape}, got {mask.shape}.")
+    if is_static(mask) and not np.all(np.any(mask, axis=-1)):
+        row = tuple(int(i) for i in np.argwhere(~np.any(mask, axis=-1))[0])
+        raise ValueError(f"mask hides every step of row {row}; drop such rows from the batch.")
+
+
+def check_bins(bins, num_bins: int) -> None:
+    """Requires integer bins [k], 1 <= k <= num_bins; static ones must be distinct and in range."""
+    if bins.ndim != 1 or not jnp.issubdtype(bins.dtype, jnp.integer):
+        raise ValueError(f"bins must be integers [k], got {bins.dtype} of shape {bins.shape}.")
+    if not 1 <= bins.shape[0] <= num_bins:
+        raise ValueError(
+            f"k = {bins.shape[0]} bins were asked for but a real sequence of this length has "
+            f"{num_bins} (0 .. n//2); ask for at least one and at most {num_bins}, or pad further."
+        )
+    if is_static(bins):
+        if bins.min() < 0 or bins.max() >= num_bins:
+            raise ValueError(
+                f"bins must lie in 0 .. {num_bins - 1}, got {bins.min()} .. {bins.max()}."
+            )
+        if len(np.unique(bins)) != len(bins):
+            raise ValueError(f"bins must be distinct, got {np.asarray(bins).tolist()}.")

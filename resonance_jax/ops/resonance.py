@@ -1,0 +1,171 @@
+"""FFT resonance: a few frequencies of a sequence, weighted, mixed and put back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.array_typing import (
+    Array,
+    Bins,
+    ComplexWeights,
+    Interference,
+    RealSequence,
+    SequenceMask,
+    Spectrum,
+)
+from resonance_jax.ops._checks import (
+    check_bins,
+    check_complex,
+    check_mask,
+    check_real_sequence,
+    check_shape,
+    is_static,
+)
+from resonance_jax.ops.fourier import project, synthesize
+
+METHODS = ("auto", "fft", "matrix")
+UNSELECTED = ("drop", "pass")
+
+# Most bins for which the matrix form is the faster one, by FFT length: forward + backward, d = 256, float32, measured
+# by `python -m benchmarks.resonance --table` (benchmarks/results). Between rows the log of n is interpolated.
+_MATRIX_BINS = {
+    "cpu": ((1024, 128), (4096, 128), (16384, 128), (65536, 128)),
+    "gpu": ((1024, 128), (65536, 128)),
+}
+
+
+def resonate(
+    x: RealSequence,
+    weights: ComplexWeights,
+    bins: Bins,
+    *,
+    interference: Interference | None = None,
+    unselected: str = "drop",
+    fft_length: int | None = None,
+    mask: SequenceMask | None = None,
+    method: str = "auto",
+) -> RealSequence:
+    """Filters a sequence at k frequencies and lets those frequencies mix.
+
+    With N = fft_length, x zero-padded to N samples, and f_k = bins_k / N cycles per sample:
+
+        X_k = Σ_t x_t e^{−2πi f_k t},   S = W ⊙ X,   S ← S + M S,   y_t = (1/N) Σ_k c_k Re(S_k e^{2πi f_k t})
+
+    c_k is 1 at DC and Nyquist (where only Re S counts) and 2 elsewhere, so that y = irfft(scatter(S))[:t]. With
+    unselected="pass" the other bins keep their X: y = x + synthesis of (S − X).
+
+    Both methods compute the same thing, to 1e-5 relative in float32: "fft" in O(N log N), "matrix" as chunked matrix
+    products in O(N k). Sums are float32 for float32 and narrower inputs (bfloat16 is rounded only on the way out), and
+    float64 for float64.
+
+    Args:
+        x: real, [..., t, d], t ≥ 1.
+        weights: W, complex, [k, d].
+        bins: distinct rfft bins in 0 … N//2, int, [k]. Traced bins need the "fft" method, which "auto" then takes, and
+            cannot be checked for range and repeats.
+        interference: M, complex, [k, k], row j mixes into bin j; None is M = 0.
+        unselected: "drop" zeroes the bins that were not selected, "pass" leaves them as they are.
+        fft_length: N ≥ t; None is N = t. See `fourier.fast_length`.
+        mask: bool [..., t], True = observed. Hidden steps read as 0 and give 0.
+        method: "fft", "matrix", or "auto": by (N, k, device) from a measured table.
+    Returns:
+        y, real, [..., t, d], in x's dtype.
+    Raises:
+        ValueError: if a shape, dtype, bin, option or static mask is not as stated.
+
+    >>> import numpy as np, jax.numpy as jnp
+    >>> x = jnp.arange(4.0)[:, None]
+    >>> y = resonate(x, jnp.ones((1, 1), complex), np.array([0]))  # keeps the mean
+    >>> y[:, 0].tolist()
+    [1.5, 1.5, 1.5, 1.5]
+    """
+    n, bins = _check_arguments(x, weights, bins, interference, unselected, fft_length, mask)
+    method = choose_method(n, bins, method)
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    signal = jnp.asarray(x, dtype)
+    if mask is not None:
+        signal = jnp.where(mask[..., None], signal, 0)
+    evaluate = _resonate_fft if method == "fft" else _resonate_matrix
+    complex_dtype = jnp.promote_types(dtype, jnp.complex64)
+    weights = jnp.asarray(weights, complex_dtype)
+    if interference is not None:
+        interference = jnp.asarray(interference, complex_dtype)
+    y = evaluate(signal, weights, bins, interference, unselected, n)
+    if mask is not None:
+        y = jnp.where(mask[..., None], y, 0)
+    return y.astype(x.dtype)
+
+
+def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
+    """Returns "fft" or "matrix" for an FFT length n and these bins on the default device.
+
+    Raises:
+        ValueError: if the method is unknown, or is "matrix" with traced bins.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}.")
+    if not is_static(bins):
+        if method == "matrix":
+            raise ValueError(
+                "method='matrix' needs bins known at trace time (a NumPy array); pass method='fft'."
+            )
+        return "fft"
+    if method != "auto":
+        return method
+    table = _MATRIX_BINS.get(jax.default_backend(), _MATRIX_BINS["gpu"])
+    lengths, most = zip(*table, strict=True)
+    return "matrix" if len(bins) <= np.interp(np.log(n), np.log(lengths), most) else "fft"
+
+
+def mix(spectrum: Spectrum, weights: Array, interference: Array | None) -> Spectrum:
+    """Applies S = W ⊙ X and S ← S + M S to a spectrum [..., k, d]."""
+    spectrum = spectrum * weights
+    if interference is None:
+        return spectrum
+    mixed = jnp.einsum("jk,...kd->...jd", interference, spectrum, precision="highest")
+    return spectrum + mixed
+
+
+def _resonate_fft(x, weights, bins, interference, unselected, n):
+    full = jnp.fft.rfft(
+        jnp.swapaxes(x, -1, -2), n=n
+    )  # [..., d, n//2 + 1]: the last axis is the fast one
+    selected = mix(jnp.swapaxes(full[..., bins], -1, -2), weights, interference)
+    real_only = ((bins == 0) | (2 * bins == n))[:, None]
+    selected = jax.lax.complex(selected.real, jnp.where(real_only, 0, selected.imag))
+    base = jnp.zeros_like(full) if unselected == "drop" else full
+    spectrum = base.at[..., bins].set(jnp.swapaxes(selected, -1, -2), unique_indices=True)
+    return jnp.swapaxes(jnp.fft.irfft(spectrum, n=n), -1, -2)[..., : x.shape[-2], :]
+
+
+def _resonate_matrix(x, weights, bins, interference, unselected, n):
+    frequencies = bins / n
+    spectrum = project(x, frequencies)
+    selected = mix(spectrum, weights, interference)
+    scale = np.where((bins == 0) | (2 * bins == n), 1, 2) / n
+    change = selected if unselected == "drop" else selected - spectrum
+    y = synthesize(change * jnp.asarray(scale, x.dtype)[:, None], frequencies, x.shape[-2])
+    return y if unselected == "drop" else x + y
+
+
+def _check_arguments(x, weights, bins, interference, unselected, fft_length, mask):
+    """Raises for bad arguments; returns N and the bins (as NumPy where they are static)."""
+    check_real_sequence("x", x)
+    n = x.shape[-2] if fft_length is None else fft_length
+    if n < x.shape[-2]:
+        raise ValueError(f"fft_length must be at least the sequence length {x.shape[-2]}, got {n}.")
+    if is_static(bins):
+        bins = np.asarray(bins)
+    check_bins(bins, n // 2 + 1)
+    check_complex("weights", weights)
+    check_shape("weights", weights, (bins.shape[0], x.shape[-1]))
+    if interference is not None:
+        check_complex("interference", interference)
+        check_shape("interference", interference, (bins.shape[0], bins.shape[0]))
+    if unselected not in UNSELECTED:
+        raise ValueError(
+            f"unknown unselected={unselected!r}; choose one of {', '.join(UNSELECTED)}."
+        )
+    if mask is not None:
+        check_mask(mask, x)
+    return n, bins
