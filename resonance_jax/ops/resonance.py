@@ -8,6 +8,7 @@ from resonance_jax.array_typing import (
     Array,
     Bins,
     ComplexWeights,
+    Frequencies,
     Interference,
     RealSequence,
     SequenceMask,
@@ -81,19 +82,66 @@ def resonate(
     """
     n, bins = _check_arguments(x, weights, bins, interference, unselected, fft_length, mask)
     method = choose_method(n, bins, method)
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    signal = jnp.asarray(x, dtype)
-    if mask is not None:
-        signal = jnp.where(mask[..., None], signal, 0)
-    evaluate = _resonate_fft if method == "fft" else _resonate_matrix
-    complex_dtype = jnp.promote_types(dtype, jnp.complex64)
-    weights = jnp.asarray(weights, complex_dtype)
-    if interference is not None:
-        interference = jnp.asarray(interference, complex_dtype)
-    y = evaluate(signal, weights, bins, interference, unselected, n)
-    if mask is not None:
-        y = jnp.where(mask[..., None], y, 0)
-    return y.astype(x.dtype)
+
+    def evaluate(signal, weights, interference):
+        if method == "fft":
+            return _resonate_fft(signal, weights, bins, interference, unselected, n)
+        scale = np.where((bins == 0) | (2 * bins == n), 1, 2) / n
+        return _resonate_matrix(signal, weights, bins / n, scale, interference, unselected)
+
+    return _evaluate(evaluate, x, weights, interference, mask)
+
+
+def resonate_at(
+    x: RealSequence,
+    weights: ComplexWeights,
+    frequencies: Frequencies,
+    *,
+    interference: Interference | None = None,
+    unselected: str = "drop",
+    mask: SequenceMask | None = None,
+) -> RealSequence:
+    """Filters a sequence at any k frequencies, on or off the grid of its length.
+
+    As `resonate`, with f given instead of bins and N = t:
+
+        X_k = Σ_t x_t e^{−2πi f_k t},   S = W ⊙ X,   S ← S + M S,   y_t = (1/t) Σ_k c_k Re(S_k e^{2πi f_k t})
+
+    c_k is 1 where a static f_k is 0 or 1/2, else 2. Off the grid the k components overlap, so unselected="pass", which
+    adds the synthesis of (S − X) to x, is the identity at W = 1 but no longer a projection.
+
+    Args:
+        x: real, [..., t, d].
+        weights: W, complex, [k, d].
+        frequencies: f in cycles per sample, [k]; a JAX array is differentiated with respect to (see `fourier.project`).
+        interference: M, complex, [k, k]; None is M = 0.
+        unselected: "drop" or "pass".
+        mask: bool [..., t], True = observed. Hidden steps read as 0 and give 0.
+    Returns:
+        y, real, [..., t, d], in x's dtype.
+    Raises:
+        ValueError: if a shape, dtype, option or static mask is not as stated.
+
+    >>> import numpy as np, jax.numpy as jnp
+    >>> x = jnp.cos(2 * jnp.pi * 0.25 * jnp.arange(8.0))[:, None]
+    >>> y = resonate_at(x, jnp.ones((1, 1), complex), np.array([0.25]))
+    >>> bool(jnp.allclose(y, x, atol=1e-6))
+    True
+    """
+    check_real_sequence("x", x)
+    frequencies = np.asarray(frequencies) if is_static(frequencies) else frequencies
+    _check_filter(x, weights, frequencies.shape[0], interference, unselected, mask)
+    if is_static(frequencies):
+        count = np.where((frequencies == 0) | (frequencies == 0.5), 1, 2)
+    else:
+        count = np.full(frequencies.shape, 2)
+
+    def evaluate(signal, weights, interference):
+        return _resonate_matrix(
+            signal, weights, frequencies, count / x.shape[-2], interference, unselected
+        )
+
+    return _evaluate(evaluate, x, weights, interference, mask)
 
 
 def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
@@ -126,6 +174,22 @@ def mix(spectrum: Spectrum, weights: Array, interference: Array | None) -> Spect
     return spectrum + mixed
 
 
+def _evaluate(evaluate, x, weights, interference, mask):
+    """Runs one evaluation in float32 or float64 on the observed steps; returns x's dtype."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    complex_dtype = jnp.promote_types(dtype, jnp.complex64)
+    signal = jnp.asarray(x, dtype)
+    if mask is not None:
+        signal = jnp.where(mask[..., None], signal, 0)
+    weights = jnp.asarray(weights, complex_dtype)
+    if interference is not None:
+        interference = jnp.asarray(interference, complex_dtype)
+    y = evaluate(signal, weights, interference)
+    if mask is not None:
+        y = jnp.where(mask[..., None], y, 0)
+    return y.astype(x.dtype)
+
+
 def _resonate_fft(x, weights, bins, interference, unselected, n):
     full = jnp.fft.rfft(
         jnp.swapaxes(x, -1, -2), n=n
@@ -138,11 +202,9 @@ def _resonate_fft(x, weights, bins, interference, unselected, n):
     return jnp.swapaxes(jnp.fft.irfft(spectrum, n=n), -1, -2)[..., : x.shape[-2], :]
 
 
-def _resonate_matrix(x, weights, bins, interference, unselected, n):
-    frequencies = bins / n
+def _resonate_matrix(x, weights, frequencies, scale, interference, unselected):
     spectrum = project(x, frequencies)
     selected = mix(spectrum, weights, interference)
-    scale = np.where((bins == 0) | (2 * bins == n), 1, 2) / n
     change = selected if unselected == "drop" else selected - spectrum
     y = synthesize(change * jnp.asarray(scale, x.dtype)[:, None], frequencies, x.shape[-2])
     return y if unselected == "drop" else x + y
@@ -157,15 +219,19 @@ def _check_arguments(x, weights, bins, interference, unselected, fft_length, mas
     if is_static(bins):
         bins = np.asarray(bins)
     check_bins(bins, n // 2 + 1)
+    _check_filter(x, weights, bins.shape[0], interference, unselected, mask)
+    return n, bins
+
+
+def _check_filter(x, weights, k, interference, unselected, mask):
     check_complex("weights", weights)
-    check_shape("weights", weights, (bins.shape[0], x.shape[-1]))
+    check_shape("weights", weights, (k, x.shape[-1]))
     if interference is not None:
         check_complex("interference", interference)
-        check_shape("interference", interference, (bins.shape[0], bins.shape[0]))
+        check_shape("interference", interference, (k, k))
     if unselected not in UNSELECTED:
         raise ValueError(
             f"unknown unselected={unselected!r}; choose one of {', '.join(UNSELECTED)}."
         )
     if mask is not None:
         check_mask(mask, x)
-    return n, bins
