@@ -45,7 +45,8 @@ def from_polar(magnitude: AnyReal, phase: AnyReal) -> AnyComplex:
 def to_polar(z: AnyComplex) -> tuple[AnyReal, AnyReal]:
     """Splits z into magnitude |z| and phase arg z ∈ (−π, π].
 
-    The gradients are finite everywhere: at z = 0, where neither coordinate is differentiable, both are taken as 0.
+    The gradients are finite everywhere: at z = 0, where neither coordinate is differentiable, both are taken as 0. A z
+    whose parts are both below the smallest normal number of its dtype counts as 0.
 
     Args:
         z: complex, [*shape].
@@ -60,10 +61,17 @@ def to_polar(z: AnyComplex) -> tuple[AnyReal, AnyReal]:
     [2.] [1.5707964]
     """
     check_complex("z", z)
-    zero = (z.real == 0) & (z.imag == 0)
-    x = jnp.where(zero, 1.0, z.real)  # both branches of the final `where` stay differentiable
-    y = jnp.where(zero, 0.0, z.imag)
-    return jnp.where(zero, 0.0, jnp.hypot(x, y)), jnp.where(zero, 0.0, jnp.arctan2(y, x))
+    z = jnp.asarray(z)
+    # Neither result depends on the scale, so it is a constant; with it no square in a gradient under- or overflows.
+    scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(z.real), jnp.abs(z.imag)))
+    zero = scale < jnp.finfo(scale.dtype).tiny
+    scale = jnp.where(zero, 1.0, scale)
+    x = jnp.where(
+        zero, 1.0, z.real / scale
+    )  # both branches of the final `where` stay differentiable
+    y = jnp.where(zero, 0.0, z.imag / scale)
+    magnitude = scale * jnp.sqrt(x * x + y * y)
+    return jnp.where(zero, 0.0, magnitude), jnp.where(zero, 0.0, jnp.arctan2(y, x))
 
 
 def polar_gradient(weight: AnyComplex, grad: AnyComplex) -> PolarGradient:
@@ -110,7 +118,7 @@ def complex_softmax(z: AnyComplex, axis: int = -1) -> AnyComplex:
         z: complex scores, [*shape].
         axis: the axis along which the moduli sum to 1.
     Returns:
-        Complex, [*shape]; finite, with finite gradients, for any finite z.
+        Complex, [*shape]; finite, with finite gradients, wherever |z| is finite.
     Raises:
         ValueError: if z is not complex.
 
