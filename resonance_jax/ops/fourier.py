@@ -104,12 +104,13 @@ def project(
     >>> print(jnp.round(jnp.abs(project(x, np.array([0.25, 0.0])))[:, 0], 3))
     [4. 0.]
     """
+    x = jnp.asarray(x)
     check_real_sequence("x", x)
     frequencies = _check_frequencies(frequencies)
     length = x.shape[-2]
     size = _chunk_size(length, chunk)
     count = -(-length // size)
-    x = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     table = _tables(np.arange(size), frequencies, x.dtype)
     if count == 1:
         return _partial_sums(x, table)
@@ -146,6 +147,7 @@ def synthesize(
     >>> print(jnp.round(synthesize(jnp.ones((1, 1), complex), np.array([0.25]), 4)[:, 0], 3) + 0.0)
     [ 1.  0. -1.  0.]
     """
+    spectrum = jnp.asarray(spectrum)
     check_complex("spectrum", spectrum)
     frequencies = _check_frequencies(frequencies)
     if spectrum.ndim < 2 or spectrum.shape[-2] != frequencies.shape[0]:
@@ -157,7 +159,6 @@ def synthesize(
         raise ValueError(f"length must be at least 1, got {length}.")
     size = _chunk_size(length, chunk)
     count = -(-length // size)
-    spectrum = jnp.asarray(spectrum)
     dtype = spectrum.real.dtype
     table = _tables(np.arange(size), frequencies, dtype)
     if count > 1:
@@ -188,6 +189,7 @@ def causal_convolve(x: RealSequence, kernel: RealSequence) -> RealSequence:
     >>> np.asarray(y, float)[:, 0].round(3).tolist()
     [1.0, 1.5, 1.5]
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     check_real_sequence("x", x)
     check_real_sequence("kernel", kernel)
     if kernel.shape[-1] not in (1, x.shape[-1]):
@@ -198,7 +200,7 @@ def causal_convolve(x: RealSequence, kernel: RealSequence) -> RealSequence:
     kernel = kernel[..., :length, :]
     n = fast_length(length + kernel.shape[-2] - 1)
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
-    transform = [jnp.fft.rfft(jnp.asarray(a, dtype), n=n, axis=-2) for a in (x, kernel)]
+    transform = [jnp.fft.rfft(a.astype(dtype), n=n, axis=-2) for a in (x, kernel)]
     return jnp.fft.irfft(transform[0] * transform[1], n=n, axis=-2)[..., :length, :].astype(x.dtype)
 
 
@@ -249,6 +251,7 @@ def low_pass(x: RealSequence, cutoff: float, *, transition: float = 0.0) -> Real
     >>> np.asarray(low_pass(x, 0.25), float)[:, 0].round(3).tolist()
     [3.0, 3.0, 3.0, 3.0]
     """
+    x = jnp.asarray(x)
     check_real_sequence("x", x)
     if not 0 < cutoff <= 0.5 or transition < 0:
         raise ValueError(
@@ -262,7 +265,7 @@ def low_pass(x: RealSequence, cutoff: float, *, transition: float = 0.0) -> Real
     else:
         gain = (f <= cutoff).astype(float)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    spectrum = jnp.fft.rfft(jnp.asarray(x, dtype), axis=-2) * jnp.asarray(gain, dtype)[:, None]
+    spectrum = jnp.fft.rfft(x.astype(dtype), axis=-2) * jnp.asarray(gain, dtype)[:, None]
     return jnp.fft.irfft(spectrum, n=length, axis=-2).astype(x.dtype)
 
 
@@ -298,9 +301,9 @@ def _tables(times: np.ndarray, frequencies, dtype) -> Array:
 def _cycles(times: np.ndarray, frequencies: jax.Array) -> jax.Array:
     """t f mod 1 in [−1/2, 1/2) for integer t < 2^24, exact to one unit in the last place; d/df = t.
 
-    t = 4096 a + r splits t into two 12-bit integers. 4096 f mod 1 is exact in binary floating point; so is the product of
-    a 12-bit integer with a frequency rounded to 12 fractional bits. Only the products with what is left round, and those
-    are below 1/2.
+    t = 4096 a + r splits t into two 12-bit integers. 4096 f mod 1 is exact in binary floating point; so is the
+    product of a 12-bit integer with a frequency rounded to 12 fractional bits. Only the products with what is left
+    round, and those are below 1/2.
     """
     high, low = np.divmod(times, 4096)
     return _wrap(_short_cycles(high, _wrap(4096 * frequencies)) + _short_cycles(low, frequencies))

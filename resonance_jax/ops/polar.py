@@ -36,6 +36,7 @@ def from_polar(magnitude: AnyReal, phase: AnyReal) -> AnyComplex:
     >>> print(jnp.round(from_polar(jnp.array([2.0]), jnp.array([0.0])), 3))
     [2.+0.j]
     """
+    magnitude, phase = jnp.asarray(magnitude), jnp.asarray(phase)
     check_shape("phase", phase, magnitude.shape)
     dtype = jnp.promote_types(jnp.promote_types(magnitude.dtype, phase.dtype), jnp.float32)
     r, phi = jnp.asarray(magnitude, dtype), jnp.asarray(phase, dtype)
@@ -62,13 +63,12 @@ def to_polar(z: AnyComplex) -> tuple[AnyReal, AnyReal]:
     """
     check_complex("z", z)
     z = jnp.asarray(z)
-    # Neither result depends on the scale, so it is a constant; with it no square in a gradient under- or overflows.
+    # Any scale gives the same result, so it is held constant; with it no square in a gradient under- or overflows.
     scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(z.real), jnp.abs(z.imag)))
     zero = scale < jnp.finfo(scale.dtype).tiny
     scale = jnp.where(zero, 1.0, scale)
-    x = jnp.where(
-        zero, 1.0, z.real / scale
-    )  # both branches of the final `where` stay differentiable
+    # Both branches of the final `where` stay differentiable.
+    x = jnp.where(zero, 1.0, z.real / scale)
     y = jnp.where(zero, 0.0, z.imag / scale)
     magnitude = scale * jnp.sqrt(x * x + y * y)
     return jnp.where(zero, 0.0, magnitude), jnp.where(zero, 0.0, jnp.arctan2(y, x))
@@ -98,6 +98,7 @@ def polar_gradient(weight: AnyComplex, grad: AnyComplex) -> PolarGradient:
     >>> print(jnp.round(polar_gradient(w, g).magnitude, 3))
     [1.]
     """
+    weight, grad = jnp.asarray(weight), jnp.asarray(grad)
     check_complex("weight", weight)
     check_complex("grad", grad)
     check_shape("grad", grad, weight.shape)

@@ -80,6 +80,7 @@ def resonate(
     >>> y[:, 0].tolist()
     [1.5, 1.5, 1.5, 1.5]
     """
+    x = jnp.asarray(x)
     n, bins = _check_arguments(x, weights, bins, interference, unselected, fft_length, mask)
     method = choose_method(n, bins, method)
 
@@ -128,6 +129,7 @@ def resonate_at(
     >>> bool(jnp.allclose(y, x, atol=1e-6))
     True
     """
+    x = jnp.asarray(x)
     check_real_sequence("x", x)
     frequencies = np.asarray(frequencies) if is_static(frequencies) else frequencies
     _check_filter(x, weights, frequencies.shape[0], interference, unselected, mask)
@@ -178,7 +180,7 @@ def _evaluate(evaluate, x, weights, interference, mask):
     """Runs one evaluation in float32 or float64 on the observed steps; returns x's dtype."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     complex_dtype = jnp.promote_types(dtype, jnp.complex64)
-    signal = jnp.asarray(x, dtype)
+    signal = x.astype(dtype)
     if mask is not None:
         signal = jnp.where(mask[..., None], signal, 0)
     weights = jnp.asarray(weights, complex_dtype)
