@@ -275,9 +275,12 @@ def _check_frequencies(frequencies):
         frequencies = np.asarray(frequencies, np.float64)
     if frequencies.ndim != 1 or frequencies.shape[0] == 0:
         raise ValueError(f"frequencies must have shape [k] with k >= 1, got {frequencies.shape}.")
-    if not is_static(frequencies) and not jnp.issubdtype(frequencies.dtype, jnp.floating):
+    if is_static(frequencies):
+        return frequencies
+    if not jnp.issubdtype(frequencies.dtype, jnp.floating):
         raise ValueError(f"frequencies must be floating point, got {frequencies.dtype}.")
-    return frequencies
+    # The 12-bit times of `_cycles` are exact in float32, not in the 16-bit formats.
+    return frequencies.astype(jnp.promote_types(frequencies.dtype, jnp.float32))
 
 
 def _chunk_size(length: int, chunk: int | None) -> int:
