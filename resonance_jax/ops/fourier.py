@@ -209,7 +209,7 @@ def window(name: str, length: int) -> np.ndarray:
 
     Args:
         name: "hann" (½, −½), "hamming" (0.54, −0.46), "blackman" (0.42, −0.5, 0.08) or "rectangular" (1).
-        length: samples, ≥ 1.
+        length: samples, ≥ 1; a single sample is 1 for every window, as in SciPy.
     Raises:
         ValueError: if the name is unknown or length < 1.
     References:
@@ -228,6 +228,8 @@ def window(name: str, length: int) -> np.ndarray:
         raise ValueError(f"unknown window {name!r}; choose one of {', '.join(coefficients)}.")
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}.")
+    if length == 1:
+        return np.ones(1)
     angle = 2 * np.pi * np.arange(length) / length
     return np.sum([a * np.cos(j * angle) for j, a in enumerate(coefficients[name])], axis=0)
 
