@@ -6,7 +6,7 @@ frequencies, `m` kernel length, `h` and `w` image height and width, `c` input ch
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Integer
 
 Array = jax.Array | np.ndarray
 
@@ -16,6 +16,6 @@ SequenceMask = Bool[Array, "*b t"]
 ComplexWeights = Complex[Array, "k d"]
 Interference = Complex[Array, "k k"]
 Frequencies = Float[Array, "k"]
-Bins = Int[Array, "k"]
+Bins = Integer[Array, "k"]
 AnyReal = Float[Array, "*s"]
 AnyComplex = Complex[Array, "*s"]

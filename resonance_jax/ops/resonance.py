@@ -222,7 +222,7 @@ def _check_arguments(x, weights, bins, interference, unselected, fft_length, mas
         bins = np.asarray(bins)
     check_bins(bins, n // 2 + 1)
     _check_filter(x, weights, bins.shape[0], interference, unselected, mask)
-    return n, bins
+    return n, bins.astype(np.int32)  # 2 * bins must not overflow
 
 
 def _check_filter(x, weights, k, interference, unselected, mask):
