@@ -1,0 +1,1 @@
+"""Training: config, optimizer, step, monitor, checkpoint, loop, result, report; import by module path."""

@@ -1,0 +1,219 @@
+"""`TrainConfig`: everything that decides a training run, checked when built, to and from JSON."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig, model_name
+from resonance_jax.models.resonance_net import ResonanceNetConfig
+
+ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig
+
+SCHEDULES = ("cosine", "constant")
+
+# Fields that change neither a parameter nor the order of the data, so that a run may be resumed
+# with other values. (The number of epochs is not one: the schedule depends on it.)
+RESUMABLE_FIELDS = frozenset(
+    {"data_dir", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "tensorboard"}
+)
+
+
+_FORDA_MODEL = ResonanceNetConfig(input_dim=1, output_dim=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run; the run folder is `runs/<experiment>/<model>-seed<seed>/`."""
+
+    experiment: str = "forda"
+    """Name of the experiment: a folder under `runs/`."""
+    dataset: str = "FordA"
+    """Name of a data set, as `resonance_jax.data.dataset.load_dataset` knows it."""
+    data_dir: str | None = None
+    """Folder with the data in its published format; None looks in the installed packages."""
+    model: ModelConfig = _FORDA_MODEL
+    """Configuration of the model; its type says which model it is."""
+    seed: int = 0
+    """Seed of the parameters, of dropout, of the data order and of the validation split."""
+    num_epochs: int = 20
+    """Passes over the training split (its last, short batch is left out of each)."""
+    batch_size: int = 64
+    """Examples in one step."""
+    learning_rate: float = 3e-3
+    """Peak rate of every parameter that is neither a magnitude nor a phase."""
+    learning_rate_magnitude: float = 3e-3
+    """Peak rate of the `log_magnitude` parameters."""
+    learning_rate_phase: float = 3e-3
+    """Peak rate of the `phase` parameters, in radians per update."""
+    warmup_fraction: float = 0.1
+    """Part of all updates over which the rates rise linearly from 0 to their peaks."""
+    schedule: str = "cosine"
+    """After the warm-up: "cosine" falls to 0 at the last update, "constant" stays."""
+    weight_decay: float = 1e-2
+    """AdamW's decay, on kernels and tables (rank >= 2) outside the magnitudes and phases only."""
+    gradient_clip: float | None = 1.0
+    """Largest global norm of a group's gradient, each group by itself; None does not clip."""
+    gradient_clip_magnitude: float | None = None
+    """The same for the magnitudes; None takes `gradient_clip`."""
+    gradient_clip_phase: float | None = None
+    """The same for the phases; None takes `gradient_clip`."""
+    accumulation_steps: int = 1
+    """Steps whose gradients are averaged into one update."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of the parameters, which is then evaluated; 0 turns it off."""
+    label_smoothing: float = 0.0
+    """Probability spread evenly over all classes in the target, in [0, 1)."""
+    augment: tuple[str, ...] = ()
+    """Augmentations of a training batch, in order: `resonance_jax.data.augment.AUGMENTATIONS`."""
+    validation_fraction: float = 0.0
+    """Part of the training split held out, by class, to validate on; 0 holds out none."""
+    monitor_stability: bool = True
+    """Skip a step whose loss or gradients are not finite, and count it."""
+    max_skipped_steps: int = 10
+    """Stop with an error after this many skipped steps in a row."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 3
+    """Latest checkpoints kept, besides the best by validation accuracy."""
+    log_every: int = 20
+    """Steps between lines in `metrics.jsonl`; the host waits for the device no more often."""
+    eval_every: int = 1
+    """Epochs between evaluations (on the validation split if there is one, else on the test split)."""
+    tensorboard: bool = False
+    """Write TensorBoard events too; needs the package tensorboardX."""
+
+    def __post_init__(self) -> None:
+        for rule in _RULES:
+            value = getattr(self, rule.field)
+            if not rule.holds(value):
+                raise ValueError(f"TrainConfig.{rule.field} must be {rule.expected}, got {value!r}")
+        if not isinstance(self.model, ModelConfig):
+            kinds = ", ".join(kind.__name__ for kind, _ in MODELS.values())
+            raise ValueError(f"TrainConfig.model must be one of {kinds}, got {self.model!r}")
+        object.__setattr__(self, "augment", tuple(self.augment))
+
+    @property
+    def model_name(self) -> str:
+        """Returns the short name of the model: "resonance", "transformer" or "fnet"."""
+        return model_name(self.model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values; the model carries its short name as `kind`."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        model = {"kind": self.model_name} | dataclasses.asdict(self.model)
+        return _plain(fields | {"model": model})
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """Builds the configuration that `to_dict` wrote; unknown fields are an error."""
+        values = dict(values)
+        model = dict(values.pop("model"))
+        kind = model.pop("kind", None)
+        if kind not in MODELS:
+            raise ValueError(f"unknown model {kind!r}; known: {', '.join(MODELS)}")
+        return _build(cls, values | {"model": _build(MODELS[kind][0], model)})
+
+    def to_json(self) -> str:
+        """Returns the configuration as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainConfig":
+        """Builds the configuration from the JSON that `to_json` wrote."""
+        return cls.from_dict(json.loads(text))
+
+
+def config_differences(a: TrainConfig, b: TrainConfig) -> list[str]:
+    """Names the fields in which two configurations differ, dotted, in the order of the fields.
+
+    Models of different kinds differ in `model` as a whole.
+    """
+    names = []
+    for field in dataclasses.fields(TrainConfig):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if field.name != "model" or type(left) is not type(right):
+            names += [field.name] * (left != right)
+            continue
+        inner = [f.name for f in dataclasses.fields(left)]
+        names += [f"model.{name}" for name in inner if getattr(left, name) != getattr(right, name)]
+    return names
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    """Calls a dataclass with JSON values: lists become tuples, unknown names are an error."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ValueError(
+            f"{cls.__name__} has no field {', '.join(unknown)}; was it written by another version?"
+        )
+    return cls(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """Turns tuples into lists and dtypes into their names."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return np.dtype(value).name
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    field: str
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive_int(field: str) -> _Rule:
+    return _Rule(field, lambda v: _is_int(v) and v >= 1, "an integer of at least 1")
+
+
+def _rate(field: str) -> _Rule:
+    return _Rule(field, lambda v: _is_real(v) and v >= 0, "a finite number of at least 0")
+
+
+def _clip(field: str) -> _Rule:
+    return _Rule(field, lambda v: v is None or (_is_real(v) and v > 0), "a positive number or None")
+
+
+def _fraction(field: str) -> _Rule:
+    return _Rule(field, lambda v: _is_real(v) and 0 <= v < 1, "in [0, 1)")
+
+
+def _is_folder_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
+
+
+_RULES = (
+    _Rule("experiment", _is_folder_name, "a name that can be a folder"),
+    _Rule("dataset", lambda v: isinstance(v, str) and v != "", "the name of a data set"),
+    _Rule("seed", lambda v: _is_int(v) and 0 <= v < 2**31, "an integer in [0, 2**31)"),
+    *map(_positive_int, ("num_epochs", "batch_size", "accumulation_steps", "max_skipped_steps")),
+    *map(_positive_int, ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every")),
+    *map(
+        _rate, ("learning_rate", "learning_rate_magnitude", "learning_rate_phase", "weight_decay")
+    ),
+    *map(_clip, ("gradient_clip", "gradient_clip_magnitude", "gradient_clip_phase")),
+    *map(_fraction, ("warmup_fraction", "ema_decay", "label_smoothing", "validation_fraction")),
+    _Rule("schedule", lambda v: v in SCHEDULES, f"one of {SCHEDULES}"),
+)

@@ -1,0 +1,161 @@
+"""Trains a configuration to its end, from wherever its run folder says it was; evaluates and loads.
+
+    result = train_and_evaluate(TrainConfig(...), "runs/forda/resonance-seed0")
+
+The same call again continues an interrupted run bit for bit, and returns a finished one at once.
+"""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from resonance_jax.data.dataset import load_dataset
+from resonance_jax.data.split import Dataset
+from resonance_jax.models.baselines import make_model
+from resonance_jax.training.checkpoint import CheckpointStore, check_same_run
+from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.evaluation import evaluate
+from resonance_jax.training.result import RunResult, write_atomically
+from resonance_jax.training.run import Run
+from resonance_jax.training.signals import noticed_signals
+from resonance_jax.training.state_arrays import CheckpointError
+
+
+def run_directory(config: TrainConfig, root: str | Path = "runs") -> Path:
+    """Returns the usual folder of a run: `<root>/<experiment>/<model>-seed<seed>`."""
+    return Path(root) / config.experiment / f"{config.model_name}-seed{config.seed}"
+
+
+def train_and_evaluate(
+    config: TrainConfig,
+    run_dir: str | Path,
+    *,
+    resume: bool = True,
+    progress: bool = True,
+    max_steps: int | None = None,
+) -> RunResult:
+    """Trains, evaluates on the test split after the last step, and writes `result.json`.
+
+    The folder then holds config.json, metrics.jsonl, checkpoints/ and result.json.
+
+    Args:
+        config: what to train.
+        run_dir: folder of the run.
+        resume: continue what the folder holds, and return its result if it is finished; False
+            deletes these files of an earlier run and starts afresh.
+        progress: show progress on standard output.
+        max_steps: stop, and evaluate, after this many steps; the schedules stay those of the
+            whole run.
+    Returns:
+        The result.
+    Raises:
+        ValueError: if model and data set do not fit together.
+        CheckpointMismatchError: if the folder holds a run of another configuration.
+        CheckpointError: if a checkpoint cannot be written, or none can be read.
+        NonFiniteGradientError: after `max_skipped_steps` steps in a row that were not finite.
+        TrainingInterrupted: after Ctrl-C or SIGTERM, when all is saved.
+    """
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    run_dir = Path(run_dir)
+    if not resume:
+        _delete_run(run_dir)
+    finished = _prepare_folder(config, run_dir, max_steps)
+    if finished is not None:
+        return finished
+    dataset = load_dataset(config.dataset, config.data_dir)
+    check_fit(config, dataset)
+    with noticed_signals() as flag, contextlib.closing(Run(config, run_dir, dataset)) as run:
+        return run.train(flag, progress=progress, max_steps=max_steps)
+
+
+def evaluate_run(run_dir: str | Path, data_dir: str | Path | None = None) -> dict[str, Any]:
+    """Evaluates the latest checkpoint of a run on the test split anew.
+
+    Args:
+        run_dir: folder of the run.
+        data_dir: folder of the data; None takes the configuration's.
+    Returns:
+        {"step", "loss", "accuracy", "confusion", "class_names"}.
+    Raises:
+        CheckpointError: if the folder holds no checkpoint that can be read.
+    """
+    config, model, params, step = _load(run_dir)
+    dataset = load_dataset(config.dataset, data_dir or config.data_dir)
+    size, classes = config.batch_size, dataset.num_classes
+    found = evaluate(model.apply, params, dataset.test, size, classes)
+    scores = {"loss": found.loss, "accuracy": found.accuracy, "confusion": found.confusion}
+    return {"step": step, **scores, "class_names": list(dataset.class_names)}
+
+
+def load_run(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any]:
+    """Loads (config, model, params) of a run's latest checkpoint.
+
+    The parameters are those that are evaluated: their moving average where one is kept.
+
+    Raises:
+        CheckpointError: if the folder holds no checkpoint that can be read.
+    """
+    return _load(run_dir)[:3]
+
+
+def check_fit(config: TrainConfig, dataset: Dataset) -> None:
+    """Raises ValueError if the model cannot read the data set's inputs or name its classes."""
+    model = config.model
+    if model.head != "classify":
+        raise ValueError(
+            f"the data sets are classifications: expected model.head 'classify', got {model.head!r}; "
+            "for other heads use init_state and train_step in a loop of your own"
+        )
+    if model.output_dim != dataset.num_classes:
+        raise ValueError(
+            f"{dataset.name} has {dataset.num_classes} classes: expected model.output_dim "
+            f"{dataset.num_classes}, got {model.output_dim}"
+        )
+    if model.input_dim != dataset.input_shape[-1]:
+        raise ValueError(
+            f"an example of {dataset.name} is {list(dataset.input_shape)}: expected model.input_dim "
+            f"{dataset.input_shape[-1]}, got {model.input_dim}"
+        )
+
+
+def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:
+    folder = Path(run_dir) / "checkpoints"
+    missing = CheckpointError(f"{run_dir} holds no checkpoint: train it first")
+    if not folder.is_dir():
+        raise missing
+    with contextlib.closing(CheckpointStore(folder, read_only=True)) as store:
+        restored = store.restore()
+    if restored is None:
+        raise missing
+    saved = restored.arrays.get("ema_params") or restored.arrays["params"]
+    model = make_model(restored.config.model)
+    return restored.config, model, jax.tree.map(jnp.asarray, saved), restored.step
+
+
+def _delete_run(run_dir: Path) -> None:
+    for name in ("config.json", "metrics.jsonl", "result.json"):
+        (run_dir / name).unlink(missing_ok=True)
+    for name in ("checkpoints", "unreadable", "tensorboard"):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def _prepare_folder(config: TrainConfig, run_dir: Path, max_steps: int | None) -> RunResult | None:
+    """Checks what the folder holds, writes config.json, and returns the result of a finished run."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path, result = run_dir / "config.json", run_dir / "result.json"
+    started = result.exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
+    if started and path.exists():
+        check_same_run(config, TrainConfig.from_json(path.read_text()), run_dir)
+    write_atomically(path, config.to_json())
+    if not result.exists():
+        return None
+    found = RunResult.from_json(result.read_text())
+    total = round(config.num_epochs * found.steps / found.epochs)
+    wanted = total if max_steps is None else min(total, max_steps)
+    return found if found.steps >= wanted else None

@@ -1,0 +1,108 @@
+"""Losses of the three heads: (outputs, batch) → (mean loss, metrics), with weights and masks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+LossFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def classification_loss(
+    outputs: jax.Array, batch: Mapping[str, Any], *, label_smoothing: float = 0.0
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the weighted mean cross-entropy −Σ_c q_c log p_c and the accuracy.
+
+    Args:
+        outputs: logits [b, classes].
+        batch: "labels" int [b] in 0 … classes − 1; "weight" [b], optional.
+        label_smoothing: ε in q = (1 − ε) one-hot + ε / classes.
+    Returns:
+        The loss and {"accuracy"}, float32; 0 where all weights are 0.
+    """
+    _check_shapes(outputs.shape[:-1], batch["labels"].shape)
+    return _cross_entropy(outputs, batch["labels"], batch.get("weight"), label_smoothing)
+
+
+def token_loss(
+    outputs: jax.Array, batch: Mapping[str, Any], *, label_smoothing: float = 0.0
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the mean cross-entropy and accuracy over the tokens that the mask keeps.
+
+    Args:
+        outputs: logits [b, t, classes].
+        batch: "labels" int [b, t]; "mask" bool [b, t] and "weight" [b] or [b, t], both optional.
+        label_smoothing: as in `classification_loss`.
+    Returns:
+        The loss and {"accuracy"}, float32.
+    """
+    _check_shapes(outputs.shape[:-1], batch["labels"].shape)
+    weight = batch.get("mask")
+    if "weight" in batch:
+        rows = jnp.asarray(batch["weight"])
+        rows = rows[:, None] if rows.ndim == 1 else rows
+        weight = rows if weight is None else rows * weight
+    return _cross_entropy(outputs, batch["labels"], weight, label_smoothing)
+
+
+def regression_loss(
+    outputs: jax.Array, batch: Mapping[str, Any], *, label_smoothing: float = 0.0
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the weighted mean over rows of the mean squared error.
+
+    Args:
+        outputs: predictions [b, output_dim].
+        batch: "labels" float [b, output_dim], or [b] when output_dim is 1; "weight" [b], optional.
+        label_smoothing: must be 0.
+    Returns:
+        The loss, float32, and no metrics.
+    """
+    if label_smoothing:
+        raise ValueError(
+            f"label_smoothing is for classes, a regression takes 0, got {label_smoothing}"
+        )
+    labels = jnp.asarray(batch["labels"])
+    labels = labels[:, None] if labels.ndim == 1 else labels
+    _check_shapes(outputs.shape, labels.shape)
+    error = jnp.square(outputs.astype(jnp.float32) - labels)
+    return _mean(error.mean(axis=-1), batch.get("weight")), {}
+
+
+LOSSES: Mapping[str, LossFunction] = {
+    "classify": classification_loss,
+    "regress": regression_loss,
+    "per_token": token_loss,
+}
+
+
+def _cross_entropy(
+    logits: jax.Array, labels: Any, weight: Any, label_smoothing: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    logits = logits.astype(jnp.float32)
+    labels = jnp.asarray(labels)
+    # (1 − ε) of the class's own term and ε of the mean over classes: no one-hot array.
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if label_smoothing:
+        even = -jax.nn.log_softmax(logits).mean(axis=-1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * even
+    correct = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+    return _mean(losses, weight), {"accuracy": _mean(correct, weight)}
+
+
+def _mean(values: jax.Array, weight: Any) -> jax.Array:
+    if weight is None:
+        return values.mean()
+    weight = jnp.asarray(weight).astype(jnp.float32)
+    # Where, not only a product: a row of weight 0 may hold anything, NaN included.
+    total = jnp.where(weight > 0, values * weight, 0.0).sum()
+    return total / jnp.maximum(weight.sum(), jnp.finfo(jnp.float32).tiny)
+
+
+def _check_shapes(outputs: tuple[int, ...], labels: tuple[int, ...]) -> None:
+    if tuple(outputs) != tuple(labels):
+        raise ValueError(
+            f"the model's outputs are for {tuple(outputs)} labels, the batch has {tuple(labels)}; "
+            "check the model's head and output_dim"
+        )

@@ -1,0 +1,84 @@
+"""What a run shows while it trains: a bar in a terminal, a few plain lines elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_LINES = 10
+
+
+class ProgressReporter:
+    """Shows steps, loss, rates, speed and evaluations.
+
+    Args:
+        total: steps of the run.
+        num_epochs: epochs of the run.
+        title: what is trained.
+        enabled: False shows nothing.
+    """
+
+    def __init__(self, total: int, num_epochs: int, title: str, *, enabled: bool = True) -> None:
+        self._enabled = enabled
+        self._every = max(1, -(-num_epochs // PLAIN_LINES))
+        self._title = title
+        self._bar: Progress | None = None
+        self._last: dict[str, Any] = {}
+        if enabled and sys.stdout.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn())
+            self._bar = Progress(
+                *columns, TimeRemainingColumn(), TextColumn("{task.fields[shown]}")
+            )
+            self._task = self._bar.add_task(title, total=total, shown="")
+
+    def __enter__(self) -> "ProgressReporter":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Shows one line of text."""
+        if self._bar is not None:
+            self._bar.console.print(text)
+        elif self._enabled:
+            print(text, flush=True)
+
+    def train(self, record: dict[str, Any]) -> None:
+        """Takes a "train" record of the metrics."""
+        self._last = record
+        if self._bar is not None:
+            rates = "/".join(
+                f"{record[name]:.1e}"
+                for name in ("learning_rate", "learning_rate_magnitude", "learning_rate_phase")
+            )
+            speed = f"{record['examples_per_second']:.0f} examples/s"
+            shown = f"loss {record['loss']:.3f}  rates {rates}  {speed}"
+            self._bar.update(self._task, completed=record["step"], shown=shown)
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Takes an "eval" record; without a terminal, one line for about a tenth of the epochs."""
+        epoch = round(record["epoch"])
+        if self._bar is None and epoch % self._every:
+            return
+        speed = self._last.get("examples_per_second")
+        tail = f", {speed:.0f} examples/s" if speed else ""
+        self.note(
+            f"{self._title}: epoch {epoch}, {record['split']} loss {record['loss']:.4f}, "
+            f"accuracy {record['accuracy']:.4f}{tail}"
+        )

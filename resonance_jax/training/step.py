@@ -1,0 +1,210 @@
+"""One training step as a pure function of state and batch, and what a loop of one's own needs."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from resonance_jax.training.losses import LOSSES, LossFunction
+from resonance_jax.training.monitor import all_finite, gradient_norms
+from resonance_jax.training.optimizer import label_parameters
+
+Batch = Mapping[str, Any]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step reads and writes; the fields from `apply_fn` on are static."""
+
+    step: jax.Array
+    """Steps taken, skipped ones included; int32."""
+    params: Any
+    """Parameters."""
+    opt_state: Any
+    """State of the optimizer."""
+    ema_params: Any
+    """Moving average of the parameters, or None."""
+    rng: jax.Array
+    """Key that the key of every step is folded from; never changes."""
+    skipped: jax.Array
+    """Steps skipped in all because something was not finite; int32."""
+    consecutive_skipped: jax.Array
+    """Steps skipped up to now since the last good one; int32."""
+    apply_fn: Callable[..., Any] = flax.struct.field(pytree_node=False)
+    """The model's `apply`."""
+    optimizer: optax.GradientTransformation = flax.struct.field(pytree_node=False)
+    """As `make_optimizer` makes it."""
+    loss_fn: LossFunction = flax.struct.field(pytree_node=False)
+    """`loss_fn(outputs, batch) -> (loss, {"accuracy": …})`."""
+    labels: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    """Group of each leaf of `params`, in the order of `jax.tree.leaves`."""
+    ema_decay: float = flax.struct.field(pytree_node=False, default=0.0)
+    """Decay of the moving average; 0 = off."""
+    accumulation_steps: int = flax.struct.field(pytree_node=False, default=1)
+    """Steps to one update."""
+    monitor_stability: bool = flax.struct.field(pytree_node=False, default=True)
+    """Whether a step that is not finite is skipped."""
+
+    @property
+    def eval_params(self) -> Any:
+        """Returns the parameters to evaluate: their moving average where there is one."""
+        return self.params if self.ema_params is None else self.ema_params
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    batch: Batch,
+    *,
+    loss: str | LossFunction = "classify",
+    label_smoothing: float = 0.0,
+    ema_decay: float = 0.0,
+    accumulation_steps: int = 1,
+    monitor_stability: bool = True,
+    labels: Mapping[str, str] | None = None,
+) -> TrainState:
+    """Initialises the parameters and makes the state that `train_step` takes.
+
+    Args:
+        model: a linen module, called as `model.apply(variables, inputs, deterministic=…, rngs=…)`,
+            with `mask=` too where the batch has one.
+        optimizer: as `make_optimizer` makes it, or any optax transformation.
+        key: typed PRNG key (`jax.random.key(seed)`).
+        batch: a batch as in training; the parameters are initialised for its first row.
+        loss: "classify", "regress", "per_token", or a function (outputs, batch) -> (loss, dict).
+        label_smoothing: for the cross-entropies.
+        ema_decay: decay of the moving average of the parameters; 0 keeps none.
+        accumulation_steps: that of the optimizer, so that the average follows its updates.
+        monitor_stability: skip a step whose loss or gradients are not finite.
+        labels: groups of leaf names of one's own, as for `make_optimizer`.
+    Returns:
+        The state before the first step.
+    Raises:
+        ValueError: if the loss or a leaf's name is not known.
+    """
+    loss_fn = _named_loss(loss, label_smoothing) if isinstance(loss, str) else loss
+    params_key, rng = jax.random.split(key)
+    params = init_parameters(model, params_key, batch)
+    groups = tuple(jax.tree.leaves(label_parameters(params, labels)))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=jax.jit(optimizer.init)(params),
+        ema_params=jax.tree.map(jnp.copy, params) if ema_decay > 0 else None,
+        rng=rng,
+        skipped=jnp.zeros((), jnp.int32),
+        consecutive_skipped=jnp.zeros((), jnp.int32),
+        apply_fn=model.apply,
+        optimizer=optimizer,
+        loss_fn=loss_fn,
+        labels=groups,
+        ema_decay=ema_decay,
+        accumulation_steps=accumulation_steps,
+        monitor_stability=monitor_stability,
+    )
+
+
+@lru_cache(maxsize=32)  # One object per loss, so that equal states share a compiled step.
+def _named_loss(name: str, label_smoothing: float) -> LossFunction:
+    if name not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a function, got {name!r}")
+    return partial(LOSSES[name], label_smoothing=label_smoothing)
+
+
+def init_parameters(model: nn.Module, key: jax.Array, batch: Batch) -> Any:
+    """Initialises a model's parameters for the first row of a batch."""
+    row = {name: batch[name][:1] for name in ("inputs", "mask") if name in batch}
+
+    def init(key: jax.Array, row: dict[str, Any]) -> Any:
+        params_key, dropout_key = jax.random.split(key)
+        keys = {"params": params_key, "dropout": dropout_key}
+        inputs = row.pop("inputs")
+        return model.init(keys, inputs, deterministic=True, **row)["params"]
+
+    return jax.jit(init)(key, row)
+
+
+@partial(jax.jit, donate_argnums=0)
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Takes one step of gradient descent; pure, compiled, and the given state is used up (donated).
+
+    The key of dropout is fold_in(state.rng, state.step), so a step depends on nothing but its
+    arguments. A step whose loss or gradients are not finite leaves parameters, optimizer and
+    moving average as they were and is counted, if the state's `monitor_stability` says so.
+
+    Args:
+        state: from `init_state` or the step before.
+        batch: dict with "inputs" [b, t, c] or [b, h, w, c], "labels" [b], and optionally "mask"
+            [b, t] (True = observed) and "weight" [b].
+    Returns:
+        The state after the step, and the metrics, scalars: "loss", what the loss adds ("accuracy"),
+        "grad_norm" (of the whole gradient, before clipping), "grad_norm_magnitude",
+        "grad_norm_phase", "grad_norm_other", "skipped" and "consecutive_skipped".
+    """
+    key = jax.random.fold_in(state.rng, state.step)
+
+    def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        mask = {"mask": batch["mask"]} if "mask" in batch else {}
+        outputs = state.apply_fn(
+            {"params": params},
+            batch["inputs"],
+            deterministic=False,
+            rngs={"dropout": key},
+            **mask,
+        )
+        return state.loss_fn(outputs, batch)
+
+    (loss, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    norms = gradient_norms(gradients, state.labels)
+    after = _update(state, gradients)
+    if state.monitor_stability:
+        after = _unless_finite(state, after, all_finite(loss, norms))
+    after = after.replace(step=state.step + 1)
+    counts = {"skipped": after.skipped, "consecutive_skipped": after.consecutive_skipped}
+    return after, {"loss": loss, **metrics, **norms, **counts}
+
+
+def _update(state: TrainState, gradients: Any) -> TrainState:
+    """Applies the gradients to parameters, optimizer and moving average."""
+    updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        good = state.step - state.skipped + 1
+        count = good // state.accumulation_steps
+        decay = jnp.minimum(state.ema_decay, (1.0 + count) / (10.0 + count))
+        decay = jnp.where(good % state.accumulation_steps == 0, decay, 1.0)
+        ema_params = jax.tree.map(lambda e, p: _lerp(e, p, decay), ema_params, params)
+    return state.replace(params=params, opt_state=opt_state, ema_params=ema_params)
+
+
+def _lerp(average: jax.Array, value: jax.Array, decay: jax.Array) -> jax.Array:
+    return (decay * average + (1.0 - decay) * value).astype(average.dtype)
+
+
+def _unless_finite(before: TrainState, after: TrainState, finite: jax.Array) -> TrainState:
+    """Returns `after` if the step was finite, otherwise `before` with the step counted as skipped."""
+    bad = 1 - finite.astype(jnp.int32)
+    kept = jax.tree.map(partial(jnp.where, finite), after, before.replace(rng=after.rng))
+    return kept.replace(
+        skipped=before.skipped + bad, consecutive_skipped=(before.consecutive_skipped + bad) * bad
+    )
+
+
+@partial(jax.jit, static_argnames=("apply_fn", "loss_fn"))
+def eval_step(
+    params: Any, batch: Batch, *, apply_fn: Callable[..., Any], loss_fn: LossFunction
+) -> dict[str, jax.Array]:
+    """Evaluates one batch without dropout: "loss", "accuracy", … and the raw "outputs".
+
+    Rows of weight 0 count for nothing; the caller weighs batches by their sum of weights.
+    """
+    mask = {"mask": batch["mask"]} if "mask" in batch else {}
+    outputs = apply_fn({"params": params}, batch["inputs"], deterministic=True, **mask)
+    loss, metrics = loss_fn(outputs, batch)
+    return {"loss": loss, **metrics, "outputs": outputs}
