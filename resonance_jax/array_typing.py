@@ -11,6 +11,8 @@ from jaxtyping import Bool, Complex, Float, Integer
 Array = jax.Array | np.ndarray
 
 RealSequence = Float[Array, "*b t d"]
+Kernel = Float[Array, "... m _"]
+BroadcastSequence = Float[Array, "... t d"]
 Spectrum = Complex[Array, "*b k d"]
 SequenceMask = Bool[Array, "*b t"]
 ComplexWeights = Complex[Array, "k d"]

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resonance_jax.array_typing import Array, Frequencies, RealSequence, Spectrum
+from resonance_jax.array_typing import (
+    Array,
+    BroadcastSequence,
+    Frequencies,
+    Kernel,
+    RealSequence,
+    Spectrum,
+)
 from resonance_jax.ops._checks import check_complex, check_real_sequence, is_static
 
 DEFAULT_CHUNK = 512  # one table of cosines and sines [512, 2k] stays in a CPU's second-level cache
@@ -106,17 +113,17 @@ def project(
     """
     x = jnp.asarray(x)
     check_real_sequence("x", x)
-    frequencies = _check_frequencies(frequencies)
+    f = _check_frequencies(frequencies)
     length = x.shape[-2]
     size = _chunk_size(length, chunk)
     count = -(-length // size)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    table = _tables(np.arange(size), frequencies, x.dtype)
+    table = _tables(np.arange(size), f, x.dtype)
     if count == 1:
         return _partial_sums(x, table)
     padding = [(0, 0)] * (x.ndim - 2) + [(0, count * size - length), (0, 0)]
     chunks = jnp.pad(x, padding).reshape(*x.shape[:-2], count, size, x.shape[-1])
-    rotation = _phasors(_tables(size * np.arange(count), frequencies, x.dtype), -1)
+    rotation = _phasors(_tables(size * np.arange(count), f, x.dtype), -1)
     return jnp.einsum(
         "ck,...ckd->...kd", rotation, _partial_sums(chunks, table), precision=_HIGHEST
     )
@@ -149,10 +156,10 @@ def synthesize(
     """
     spectrum = jnp.asarray(spectrum)
     check_complex("spectrum", spectrum)
-    frequencies = _check_frequencies(frequencies)
-    if spectrum.ndim < 2 or spectrum.shape[-2] != frequencies.shape[0]:
+    f = _check_frequencies(frequencies)
+    if spectrum.ndim < 2 or spectrum.shape[-2] != f.shape[0]:
         raise ValueError(
-            f"spectrum must have shape [..., k, d] with k = {frequencies.shape[0]} frequencies, "
+            f"spectrum must have shape [..., k, d] with k = {f.shape[0]} frequencies, "
             f"got {spectrum.shape}."
         )
     if length < 1:
@@ -160,9 +167,9 @@ def synthesize(
     size = _chunk_size(length, chunk)
     count = -(-length // size)
     dtype = spectrum.real.dtype
-    table = _tables(np.arange(size), frequencies, dtype)
+    table = _tables(np.arange(size), f, dtype)
     if count > 1:
-        rotation = _phasors(_tables(size * np.arange(count), frequencies, dtype), 1)
+        rotation = _phasors(_tables(size * np.arange(count), f, dtype), 1)
         spectrum = spectrum[..., None, :, :] * rotation[:, :, None]  # [..., c, k, d]
     parts = jnp.concatenate([spectrum.real, -spectrum.imag], axis=-2)
     y = jnp.einsum("tj,...jd->...td", table, parts, precision=_HIGHEST)
@@ -171,14 +178,15 @@ def synthesize(
     return y
 
 
-def causal_convolve(x: RealSequence, kernel: RealSequence) -> RealSequence:
+def causal_convolve(x: RealSequence, kernel: Kernel) -> BroadcastSequence:
     """Computes y_t = Σ_{τ=0..t} h_τ x_{t−τ} by FFT, padded so that nothing wraps around.
 
     Float32 round-off leaks backwards in time at about 1e-7 of the largest value.
 
     Args:
         x: real signal, [..., t, d].
-        kernel: real impulse response h, [..., m, d], batch axes broadcast; samples beyond t have no effect.
+        kernel: real impulse response h, [..., m, d] or [..., m, 1] for every feature; batch axes broadcast with those
+            of x; samples beyond t have no effect.
     Returns:
         Real [..., t, d] in x's dtype (16-bit inputs are transformed in float32).
     Raises:
@@ -271,7 +279,7 @@ def low_pass(x: RealSequence, cutoff: float, *, transition: float = 0.0) -> Real
     return jnp.fft.irfft(spectrum, n=length, axis=-2).astype(x.dtype)
 
 
-def _check_frequencies(frequencies):
+def _check_frequencies(frequencies) -> Array:
     """Returns static frequencies as float64 NumPy and traced ones as they are; requires [k], k >= 1."""
     if is_static(frequencies):
         frequencies = np.asarray(frequencies, np.float64)
