@@ -1,0 +1,1 @@
+"""Readers and iterators that yield NumPy batches; nothing here imports JAX."""

@@ -1,0 +1,151 @@
+"""What a data set is in memory: a training and a test split of NumPy arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class DataNotFoundError(FileNotFoundError):
+    """The files of a known data set are absent; the message says how to get them."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled examples, checked when made.
+
+    Attributes:
+        inputs: float32, series [n, t, c] or images [n, h, w, c]; finite, 0 where missing.
+        labels: int32 [n], 0 … num_classes − 1.
+        mask: bool [n, t], True where a sample was observed; None if nothing is missing.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray | None = None
+
+    def __post_init__(self):
+        inputs, labels, mask = self.inputs, self.labels, self.mask
+        if inputs.ndim not in (3, 4) or 0 in inputs.shape or inputs.dtype != np.float32:
+            raise ValueError(
+                "expected inputs float32 [n, t, c] or [n, h, w, c], none of them 0, "
+                f"got {inputs.dtype} {list(inputs.shape)}."
+            )
+        if labels.shape != (len(inputs),) or labels.dtype != np.int32:
+            raise ValueError(
+                f"expected labels int32 [{len(inputs)}], got {labels.dtype} {list(labels.shape)}."
+            )
+        if labels.min() < 0:
+            raise ValueError(f"labels out of range: expected 0 or more, got {labels.min()}.")
+        if not np.isfinite(inputs).all():
+            row = int(np.argwhere(~np.isfinite(inputs))[0, 0])
+            raise ValueError(
+                f"non-finite input in row {row}: give missing samples as 0 and say so in the mask."
+            )
+        if mask is not None:
+            self._check_mask(mask)
+
+    def _check_mask(self, mask):
+        shape = self.inputs.shape[:2]
+        if self.inputs.ndim != 3 or mask.shape != shape or mask.dtype != bool:
+            raise ValueError(
+                f"expected a bool mask {list(shape)} for series, got {mask.dtype} "
+                f"{list(mask.shape)} for inputs {list(self.inputs.shape)}."
+            )
+        if not mask.any(axis=1).all():
+            row = int(np.argmin(mask.any(axis=1)))
+            raise ValueError(f"every sample of row {row} is missing: drop the row.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Returns the given rows, in the given order."""
+        mask = None if self.mask is None else self.mask[rows]
+        return Split(self.inputs[rows], self.labels[rows], mask)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its published (or fixed) training and test splits."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    def __post_init__(self):
+        for name, split in (("train", self.train), ("test", self.test)):
+            if split.inputs.shape[1:] != self.input_shape:
+                raise ValueError(
+                    f"{self.name}: {name} inputs are {list(split.inputs.shape[1:])}, "
+                    f"expected {list(self.input_shape)} as in training."
+                )
+            if split.labels.max() >= self.num_classes:
+                raise ValueError(
+                    f"{self.name}: {name} labels out of range: expected 0 to "
+                    f"{self.num_classes - 1}, got {split.labels.max()}."
+                )
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example, [t, c] or [h, w, c]."""
+        return self.train.inputs.shape[1:]
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Splits off a stratified part, the same one for the same seed.
+
+    Every class gives round(fraction · count) of its rows, at least one and at most all but one; a
+    class of a single row gives none. Both parts keep the order of the rows.
+
+    Args:
+        split: what to divide.
+        fraction: the part to hold out, 0 < fraction < 1.
+        seed: chooses the rows, ≥ 0.
+    Returns:
+        (train, validation).
+    Raises:
+        ValueError: if fraction is outside (0, 1) or no class has two rows.
+
+    >>> split = Split(np.zeros((8, 5, 1), np.float32), np.arange(8, dtype=np.int32) % 2)
+    >>> [np.bincount(part.labels).tolist() for part in hold_out(split, 0.25, seed=0)]
+    [[3, 3], [1, 1]]
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"expected a fraction between 0 and 1, got {fraction}.")
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        rows = rng.permutation(np.flatnonzero(split.labels == label))
+        count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        held[rows[:count]] = True
+    if not held.any():
+        raise ValueError("cannot hold out a stratified part: every class has a single row.")
+    return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+
+
+def standardize(train: Split, test: Split) -> tuple[Split, Split]:
+    """Subtracts the training mean and divides by the training deviation: one number each.
+
+    Missing samples don't count and stay 0, which is then the mean.
+
+    Raises:
+        ValueError: if all training samples are equal.
+    """
+    seen = train.inputs if train.mask is None else train.inputs[train.mask]
+    mean, deviation = seen.mean(dtype=np.float64), seen.std(dtype=np.float64)
+    if deviation == 0:
+        raise ValueError(f"every training sample equals {mean}: there is nothing to learn from.")
+
+    def scale(split: Split) -> Split:
+        inputs = (split.inputs - np.float32(mean)) / np.float32(deviation)
+        if split.mask is not None:
+            inputs[~split.mask] = 0
+        return Split(inputs, split.labels, split.mask)
+
+    return scale(train), scale(test)
