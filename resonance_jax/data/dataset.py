@@ -1,0 +1,56 @@
+"""Loads a data set by its name.
+
+>>> "FordA" in available_datasets()
+True
+"""
+
+import difflib
+from pathlib import Path
+
+from resonance_jax.data import images, ucr
+from resonance_jax.data.split import DataNotFoundError, Dataset, Split, hold_out
+
+__all__ = [
+    "DataNotFoundError",
+    "Dataset",
+    "Split",
+    "available_datasets",
+    "hold_out",
+    "load_dataset",
+]
+
+
+def available_datasets() -> tuple[str, ...]:
+    """Returns the names that `load_dataset` knows, whether or not their files are here."""
+    return tuple(sorted(ucr.SETS)) + tuple(images.LOADERS)
+
+
+def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
+    """Reads a data set from the package that ships it, or from a folder in its published format.
+
+    Inputs are scaled by the mean and deviation of the training split. Nothing is downloaded.
+
+    Args:
+        name: one of `available_datasets()`; with a folder, any further set of the UCR archive too.
+        data_dir: the folder to read instead of the installed package. UCR: NAME_TRAIN.tsv and
+            NAME_TEST.tsv in it or in its subfolder NAME. fashion_mnist: the four IDX files, plain
+            or .gz. mnist5k and digits: mnist_5k.csv and digits.csv, plain or .gz.
+    Returns:
+        The data set.
+    Raises:
+        ValueError: if the name is unknown or a file is damaged.
+        DataNotFoundError: if the files are absent; the message says how to get them.
+    """
+    folder = None if data_dir is None else Path(data_dir).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise DataNotFoundError(f"the data folder {folder} does not exist.")
+    if name in images.LOADERS:
+        return images.LOADERS[name](folder)
+    if name in ucr.SETS or (folder is not None and ucr.find_files(name, folder)):
+        return ucr.load_ucr(name, folder)
+    known = available_datasets()
+    folded = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
+    here = "" if folder is None else f", and {folder} holds no {name}_TRAIN.tsv"
+    raise ValueError(f"unknown data set {name!r}{here}.{hint} Known: {', '.join(known)}.")
