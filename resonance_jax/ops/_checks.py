@@ -65,3 +65,12 @@ def check_bins(bins, num_bins: int) -> None:
             )
         if len(np.unique(bins)) != len(bins):
             raise ValueError(f"bins must be distinct, got {np.asarray(bins).tolist()}.")
+
+
+def check_frequency_range(frequencies) -> None:
+    """Requires static frequencies strictly between 0 and 1/2 cycles per sample."""
+    if np.min(frequencies) <= 0 or np.max(frequencies) >= 0.5:
+        raise ValueError(
+            "frequencies must lie strictly between 0 and 0.5 cycles per sample, got "
+            f"{np.min(frequencies)} .. {np.max(frequencies)}."
+        )

@@ -12,7 +12,6 @@ from resonance_jax.array_typing import (
     Interference,
     RealSequence,
     SequenceMask,
-    Spectrum,
 )
 from resonance_jax.ops._checks import (
     check_bins,
@@ -167,9 +166,9 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
     return "matrix" if len(bins) <= np.interp(np.log(n), np.log(lengths), most) else "fft"
 
 
-def mix(spectrum: Spectrum, weights: Array, interference: Array | None) -> Spectrum:
+def mix(spectrum: Array, weights: Array, interference: Array | None) -> jax.Array:
     """Applies S = W ⊙ X and S ← S + M S to a spectrum [..., k, d]."""
-    spectrum = spectrum * weights
+    spectrum = jnp.asarray(spectrum) * weights
     if interference is None:
         return spectrum
     mixed = jnp.einsum("jk,...kd->...jd", interference, spectrum, precision="highest")

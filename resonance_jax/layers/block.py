@@ -1,0 +1,108 @@
+"""The pre-norm block around any sequence mixer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from resonance_jax.array_typing import RealSequence, SequenceMask
+from resonance_jax.layers.resonance import MultiScaleResonance, ResonanceLayer
+
+
+class MixerBlock(nn.Module):
+    """norm → mixer (⊙ gate) → residual → norm → MLP → residual, on x [b, t, d].
+
+    Attributes:
+        mixer: a module called as mixer(x, mask, deterministic=…).
+        mlp_dim: hidden width of the MLP; 0 leaves it out.
+        gate: multiply the mixer's output by silu of a projection of its input, then project.
+        dropout: rate on both branches.
+        dtype, param_dtype: as in `ResonanceLayer`.
+    """
+
+    mixer: nn.Module
+    mlp_dim: int
+    gate: bool = False
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, d] to y [b, t, d]."""
+        dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        u = nn.LayerNorm(name="mixer_norm", **dtypes)(x)
+        y = self.mixer(u, mask, deterministic=deterministic)
+        if self.gate:
+            features = x.shape[-1]
+            y = y * nn.silu(nn.Dense(features, name="gate", **dtypes)(u))
+            y = nn.Dense(features, name="gate_out", **dtypes)(y)
+        x = x + nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        if not self.mlp_dim:
+            return x
+        u = nn.LayerNorm(name="mlp_norm", **dtypes)(x)
+        u = nn.gelu(nn.Dense(self.mlp_dim, name="mlp_in", **dtypes)(u))
+        u = nn.Dropout(self.dropout)(u, deterministic=deterministic)
+        u = nn.Dense(x.shape[-1], name="mlp_out", **dtypes)(u)
+        return x + nn.Dropout(self.dropout)(u, deterministic=deterministic)
+
+
+class ResonanceBlock(nn.Module):
+    """A `MixerBlock` around resonance.
+
+    Attributes:
+        features, num_frequencies, selection, num_candidates, reference_length, use_interference, unselected, method:
+            of the `ResonanceLayer`; with num_scales > 1 of the `MultiScaleResonance`, which has neither
+            `num_candidates` nor `unselected`.
+        mlp_dim: hidden width of the MLP; None is 2 · features.
+        gate, dropout, dtype, param_dtype: of the block.
+    """
+
+    features: int
+    num_frequencies: int
+    selection: str = "low"
+    dropout: float = 0.0
+    num_candidates: int | None = None
+    num_scales: int = 1
+    reference_length: int | None = None
+    use_interference: bool = True
+    unselected: str = "drop"
+    mlp_dim: int | None = None
+    gate: bool = True
+    method: str = "auto"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, d] to y [b, t, d]."""
+        options: dict[str, Any] = dict(
+            selection=self.selection,
+            reference_length=self.reference_length,
+            use_interference=self.use_interference,
+            post_norm=False,
+            method=self.method,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="resonance",
+        )
+        make: Callable[..., nn.Module] = ResonanceLayer
+        if self.num_scales > 1:
+            make, options["num_scales"] = MultiScaleResonance, self.num_scales
+        else:
+            options["unselected"] = self.unselected
+            options["num_candidates"] = self.num_candidates
+        return MixerBlock(
+            make(self.features, self.num_frequencies, **options),
+            2 * self.features if self.mlp_dim is None else self.mlp_dim,
+            gate=self.gate,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="block",
+        )(x, mask, deterministic=deterministic)

@@ -1,0 +1,211 @@
+"""The resonance layer and its multi-scale and adaptive forms."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.array_typing import RealSequence, SequenceMask
+from resonance_jax.layers import initializers
+from resonance_jax.ops.fourier import STRATEGIES, fast_length, select_bins
+from resonance_jax.ops.polar import from_polar
+from resonance_jax.ops.resonance import resonate, resonate_at
+
+SELECTIONS = (*STRATEGIES, "learned", "continuous")
+
+
+class ResonanceLayer(nn.Module):
+    """Filters a sequence at k frequencies: pad, rfft, select, weight, interfere, put back, irfft, residual + norm.
+
+    y = LayerNorm(x + dropout(resonate(x))) with W = exp(log_magnitude + i·phase); `post_norm=False` gives resonate(x)
+    with dropout alone, for use inside a block. Bins follow from the sequence length: N = fast_length(t), f = bin / N.
+    With `reference_length` they are those of that length, in cycles per sample, at every length: the layer then means
+    the same thing for a longer or shorter stretch of the same signal.
+
+    Parameters: `log_magnitude`, `phase` (radians) [k, d], `interference` [2, k, k] (real and imaginary part), and
+    `gate_logit` (learned) or `frequency_logit` (continuous).
+
+    Attributes:
+        features: d.
+        num_frequencies: k.
+        selection: "low", "log" or "uniform" (see `fourier.select_bins`); "learned": the k of `num_candidates` bins with
+            the highest gate, hard forwards and sigmoid backwards (straight-through), so every candidate gets a
+            gradient; "continuous": k frequencies f = ½ sigmoid(frequency_logit), trained by gradient off the grid.
+        num_candidates: bins that the learned gate chooses from, the lowest ones; None is 2k.
+        band: the part of the spectrum that bins are selected from, as fractions of the bins 0 … N//2.
+        reference_length: keep the frequencies of this length at every length; None follows the sequence.
+        use_interference: let the selected frequencies mix through a learned complex k × k matrix.
+        unselected: "drop" zeroes the other frequencies, "pass" keeps them.
+        dropout: rate on the filter's output.
+        post_norm: add the residual and LayerNorm.
+        method: "auto", "fft" or "matrix" (see `resonance.resonate`).
+        dtype: of the computation outside the transform, and of the result; None is the input's.
+        param_dtype: of the parameters.
+    """
+
+    features: int
+    num_frequencies: int
+    selection: str = "low"
+    dropout: float = 0.0
+    num_candidates: int | None = None
+    band: tuple[float, float] = (0.0, 1.0)
+    reference_length: int | None = None
+    use_interference: bool = True
+    unselected: str = "drop"
+    post_norm: bool = True
+    method: str = "auto"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, d] to y [b, t, d]; hidden steps of the mask neither speak nor hear.
+
+        Raises:
+            ValueError: if x does not have `features`, a selection is unknown, or there are too few bins.
+        """
+        x = jnp.asarray(x, self.dtype or x.dtype)
+        if x.shape[-1] != self.features:
+            raise ValueError(f"expected {self.features} features, got x of shape {x.shape}.")
+        if self.selection not in SELECTIONS:
+            raise ValueError(
+                f"unknown selection {self.selection!r}; choose one of {', '.join(SELECTIONS)}."
+            )
+        learned = self.selection == "learned"
+        k = (self.num_candidates or 2 * self.num_frequencies) if learned else self.num_frequencies
+        small = initializers.small_normal(0.02)
+        log_magnitude = self.param("log_magnitude", small, (k, self.features), self.param_dtype)
+        phase = self.param("phase", small, (k, self.features), self.param_dtype)
+        weights = from_polar(jnp.exp(log_magnitude), phase)
+        interference = None
+        if self.use_interference:
+            parts = self.param(
+                "interference", initializers.small_interference, (2, k, k), self.param_dtype
+            )
+            interference = jax.lax.complex(parts[0], parts[1])
+        if learned:
+            weights, interference = self._gated(weights, interference)
+        y = self._filter(x, k, weights, interference, mask)
+        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        if not self.post_norm:
+            return y
+        return nn.LayerNorm(dtype=self.dtype, param_dtype=self.param_dtype)(x + y)
+
+    def _filter(self, x, k, weights, interference, mask):
+        """Calls the op on the grid of this length, or off it where the frequencies are fixed or learned."""
+        n = fast_length(x.shape[-2])
+        options: dict[str, Any] = dict(
+            interference=interference, unselected=self.unselected, mask=mask
+        )
+        if self.selection == "continuous":
+            start = (self._bins(n, k) + 0.5) / (n + 2)  # between the grid's lines, inside (0, 1/2)
+            logit = self.param(
+                "frequency_logit", initializers.frequency_logit(start), (k,), self.param_dtype
+            )
+            frequencies = 0.5 * jax.nn.sigmoid(logit)
+            self.sow("intermediates", "frequencies", frequencies)
+            return resonate_at(x, weights, frequencies, **options)
+        reference = fast_length(self.reference_length or x.shape[-2])
+        bins = self._bins(reference, k)
+        self.sow("intermediates", "frequencies", jnp.asarray(bins / reference, jnp.float32))
+        if reference != n:
+            return resonate_at(x, weights, bins / reference, **options)
+        return resonate(x, weights, bins, fft_length=n, method=self.method, **options)
+
+    def _bins(self, n, k) -> np.ndarray:
+        low, high = (round(edge * (n // 2 + 1)) for edge in self.band)
+        strategy = self.selection if self.selection in STRATEGIES else "low"
+        return low + select_bins(high - low, k, strategy)
+
+    def _gated(self, weights, interference):
+        """Multiplies by the straight-through gate; where it is 0 a frequency counts as unselected."""
+        k = weights.shape[0]
+        if k < self.num_frequencies:
+            raise ValueError(
+                f"num_candidates = {k} is less than num_frequencies = {self.num_frequencies}."
+            )
+        logit = self.param("gate_logit", nn.initializers.zeros, (k,), self.param_dtype)
+        soft = jax.nn.sigmoid(logit)
+        chosen = jax.lax.top_k(logit, self.num_frequencies)[1]
+        hard = jnp.zeros_like(soft).at[chosen].set(1)
+        gate = hard + soft - jax.lax.stop_gradient(soft)
+        self.sow("intermediates", "gate", hard)
+        if interference is not None:
+            interference = gate[:, None] * interference * gate[None, :]
+        rest = 1 - gate[:, None] if self.unselected == "pass" else 0
+        return gate[:, None] * weights + rest, interference
+
+
+AdaptiveResonance = functools.partial(ResonanceLayer, selection="learned")
+AdaptiveResonance.__doc__ = (
+    """`ResonanceLayer` that learns which frequencies it keeps: selection="learned"."""
+)
+
+
+class MultiScaleResonance(nn.Module):
+    """Filters in parallel octave bands, concatenates and projects them: y = LayerNorm(x + dropout(P [r_1 … r_s])).
+
+    Band j of s covers the fractions (2^−(j+1), 2^−j] of the spectrum, the last one all that is left down to DC; each
+    has k/s frequencies, so low bands resolve finely and high ones coarsely. Each band is a `ResonanceLayer` without
+    residual, with its own weights and interference.
+
+    Attributes:
+        num_frequencies: k, over all bands; a multiple of num_scales.
+        num_scales: s.
+        Others: as `ResonanceLayer`.
+    """
+
+    features: int
+    num_frequencies: int
+    selection: str = "uniform"
+    dropout: float = 0.0
+    num_scales: int = 3
+    post_norm: bool = True
+    reference_length: int | None = None
+    use_interference: bool = True
+    method: str = "auto"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, d] to y [b, t, d].
+
+        Raises:
+            ValueError: if k is not a multiple of the number of scales, or a band has too few bins.
+        """
+        if self.num_scales < 1 or self.num_frequencies % self.num_scales:
+            raise ValueError(
+                f"num_frequencies = {self.num_frequencies} must be a multiple of "
+                f"num_scales = {self.num_scales}."
+            )
+        edges = [2.0**-scale for scale in range(self.num_scales)] + [0.0]
+        bands = [
+            ResonanceLayer(
+                self.features,
+                self.num_frequencies // self.num_scales,
+                selection=self.selection,
+                band=(edges[scale + 1], edges[scale]),
+                reference_length=self.reference_length,
+                use_interference=self.use_interference,
+                post_norm=False,
+                method=self.method,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f"scale_{scale}",
+            )(x, mask)
+            for scale in range(self.num_scales)
+        ]
+        dense = nn.Dense(self.features, dtype=self.dtype, param_dtype=self.param_dtype)
+        y = dense(jnp.concatenate(bands, axis=-1))
+        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        if not self.post_norm:
+            return y
+        return nn.LayerNorm(dtype=self.dtype, param_dtype=self.param_dtype)(x + y)

@@ -1,0 +1,119 @@
+"""Models of the same shape with another mixer: Transformer (attention) and FNet (plain Fourier mixing)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
+from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig(SequenceConfig):
+    """A `SequenceConfig` with attention heads."""
+
+    num_heads: int = 4
+    """Heads; a divisor of hidden_dim."""
+
+    def __post_init__(self):
+        """Checks each field."""
+        super().__post_init__()
+        if self.num_heads < 1 or self.hidden_dim % self.num_heads:
+            raise ValueError(
+                f"num_heads = {self.num_heads} must divide hidden_dim = {self.hidden_dim}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FNetConfig(SequenceConfig):
+    """A `SequenceConfig`: FNet's mixer has no parameters."""
+
+
+class SelfAttention(nn.Module):
+    """Softmax self-attention [b, t, d] → [b, t, d] as a mixer (Vaswani et al., arXiv:1706.03762)."""
+
+    num_heads: int
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, mask=None, *, deterministic: bool = True):
+        """Attends to the observed steps."""
+        attention = nn.MultiHeadDotProductAttention(
+            self.num_heads,
+            dropout_rate=self.dropout,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="attention",
+        )
+        pairs = None if mask is None else mask[:, None, None, :]
+        return attention(x, mask=pairs, deterministic=deterministic)
+
+
+class FourierMixing(nn.Module):
+    """y = Re F_t F_d x, the orthonormal DFT over time and features (FNet: Lee-Thorp et al., arXiv:2105.03824).
+
+    The paper's transform is unnormalised and sits in a post-norm block; before a residual sum in a pre-norm block the
+    orthonormal one keeps the variance of x.
+    """
+
+    @nn.compact
+    def __call__(self, x, mask=None, *, deterministic: bool = True):
+        """Mixes the observed steps, hidden ones read as 0."""
+        signal = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+        if mask is not None:
+            signal = jnp.where(mask[..., None], signal, 0)
+        return jnp.fft.fft2(signal, axes=(-2, -1), norm="ortho").real.astype(x.dtype)
+
+
+class Transformer(SequenceModel):
+    """A `SequenceModel` whose mixer is softmax attention."""
+
+    config: TransformerConfig
+
+    def make_mixer(self) -> nn.Module:
+        """Returns `SelfAttention`."""
+        config = self.config
+        return SelfAttention(config.num_heads, dtype=self.dtype, param_dtype=self.param_dtype)
+
+
+class FNet(SequenceModel):
+    """A `SequenceModel` whose mixer is `FourierMixing`."""
+
+    config: FNetConfig
+
+    def make_mixer(self) -> nn.Module:
+        """Returns `FourierMixing`."""
+        return FourierMixing()
+
+
+MODELS: dict[str, tuple[type[SequenceConfig], type[SequenceModel]]] = {
+    "resonance": (ResonanceNetConfig, ResonanceNet),
+    "transformer": (TransformerConfig, Transformer),
+    "fnet": (FNetConfig, FNet),
+}
+
+
+def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
+    """Returns the module that a configuration belongs to.
+
+    Args:
+        config: a ResonanceNetConfig, TransformerConfig or FNetConfig.
+        **dtypes: `dtype` and `param_dtype` of the module.
+    Raises:
+        ValueError: if the configuration is of another type.
+    """
+    for config_type, module in MODELS.values():
+        if type(config) is config_type:
+            return module(config, **dtypes)
+    raise ValueError(
+        f"no model for a {type(config).__name__}; expected one of {', '.join(MODELS)}."
+    )
+
+
+def model_name(config: SequenceConfig) -> str:
+    """Returns "resonance", "transformer" or "fnet"."""
+    return next(name for name, (kind, _) in MODELS.items() if type(config) is kind)

@@ -1,0 +1,210 @@
+"""What every sequence model shares: stem, positions, blocks, pooling, head. A model adds its mixer."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.array_typing import Array
+from resonance_jax.layers.block import MixerBlock
+
+HEADS = ("classify", "per_token", "regress")
+POOLINGS = ("mean", "max", "mean_max")
+POSITIONS = ("none", "sinusoidal", "learned")
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceConfig:
+    """The shape of a model, whatever its mixer."""
+
+    input_dim: int
+    """Channels c of an input [b, t, c] or [b, h, w, c]; unused with vocab_size, where the inputs are ids [b, t]."""
+    output_dim: int
+    """Classes, or values to regress."""
+    hidden_dim: int = 64
+    """Width d of the blocks."""
+    num_layers: int = 3
+    """Blocks."""
+    mlp_dim: int = 128
+    """Hidden width of each block's MLP; 0 leaves it out."""
+    dropout: float = 0.1
+    """Rate inside blocks and before the head."""
+    head: str = "classify"
+    """"classify" or "regress" (pooled, [b, output_dim]), or "per_token" ([b, t, output_dim])."""
+    pooling: str = "mean"
+    """"mean", "max" or both, over observed steps."""
+    position: str = "none"
+    """"none", "sinusoidal", or "learned" (interpolated at other lengths)."""
+    patch_size: int = 1
+    """Steps (or pixels a side) in one token."""
+    patch_stride: int = 0
+    """Steps between the starts of two patches; 0 is patch_size (no overlap)."""
+    vocab_size: int = 0
+    """Ids of an embedding; 0 takes real inputs."""
+
+    def __post_init__(self):
+        """Checks each field."""
+        for name in ("input_dim", "output_dim", "hidden_dim", "num_layers", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("mlp_dim", "patch_stride", "vocab_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
+        for name, choices in (("head", HEADS), ("pooling", POOLINGS), ("position", POSITIONS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}."
+                )
+        if self.vocab_size and (self.patch_size > 1 or self.patch_stride > 1):
+            raise ValueError(
+                "patches of token ids make no sense; use patch_size=1 with vocab_size."
+            )
+        if self.head == "per_token" and (self.patch_size > 1 or self.patch_stride > 1):
+            raise ValueError("head='per_token' needs one token per step; use patch_size=1.")
+
+
+class SequenceModel(nn.Module):
+    """Stem → num_layers blocks → LayerNorm → (pool) → head. Subclasses say what the mixer is.
+
+    Called with inputs [b, t, c], images [b, h, w, c] or ids [b, t], and a mask bool [b, t] (True = observed); returns
+    [b, output_dim], or [b, t, output_dim] with head="per_token". A token that covers several steps is observed if any
+    of them is.
+    """
+
+    config: Any
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def make_block(self, name: str) -> nn.Module:
+        """Returns one block, called as block(x, mask, deterministic=…); the default wraps `make_mixer`."""
+        config = self.config
+        return MixerBlock(
+            self.make_mixer(),
+            config.mlp_dim,
+            dropout=config.dropout,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    def make_mixer(self) -> nn.Module:
+        """Returns the module that mixes along time."""
+        raise TypeError("SequenceModel has no mixer; use ResonanceNet, Transformer or FNet.")
+
+    @nn.compact
+    def __call__(self, inputs: Array, mask: Array | None = None, *, deterministic: bool = True):
+        """Computes the outputs.
+
+        Raises:
+            ValueError: if the inputs' rank, type, channels or mask do not fit the configuration.
+        """
+        config = self.config
+        dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x, mask = self._stem(inputs, mask, dtypes)
+        x = self._add_position(x)
+        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        for layer in range(config.num_layers):
+            x = self.make_block(f"layer_{layer}")(x, mask, deterministic=deterministic)
+        x = nn.LayerNorm(name="norm", **dtypes)(x)
+        if config.head != "per_token":
+            x = pool(x, mask, config.pooling)
+        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        # Logits in the parameters' precision: a softmax of bfloat16 scores loses small differences.
+        return nn.Dense(config.output_dim, name="head", dtype=self.param_dtype)(x)
+
+    def _stem(self, inputs, mask, dtypes):
+        config = self.config
+        inputs = jnp.asarray(inputs)
+        _check_inputs(inputs, mask, config)
+        if config.vocab_size:
+            return nn.Embed(config.vocab_size, config.hidden_dim, name="stem", **dtypes)(
+                inputs
+            ), mask
+        size, stride = config.patch_size, config.patch_stride or config.patch_size
+        if mask is not None:
+            inputs = jnp.where(mask[..., None], inputs, 0)
+        axes = inputs.ndim - 2
+        # "SAME"-like padding at the end, so that no sample is dropped
+        padding = [_end_padding(length, size, stride) for length in inputs.shape[1:-1]]
+        conv = nn.Conv(
+            config.hidden_dim, (size,) * axes, (stride,) * axes, padding, name="stem", **dtypes
+        )
+        x = conv(inputs)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])  # images: rows of patches, one after another
+        if mask is not None and (size, stride) != (1, 1):
+            padded = jnp.pad(mask, [(0, 0), padding[0]])
+            starts = stride * np.arange(x.shape[1])
+            mask = jnp.any(padded[:, starts[:, None] + np.arange(size)], axis=-1)
+        return x, mask
+
+    def _add_position(self, x):
+        length, features = x.shape[-2:]
+        if self.config.position == "sinusoidal":
+            return x + jnp.asarray(sinusoidal_position(length, features), x.dtype)
+        if self.config.position == "learned":
+            rows = length
+            if self.has_variable("params", "position"):
+                rows = self.get_variable("params", "position").shape[0]
+            start = nn.initializers.normal(0.02)
+            position = self.param("position", start, (rows, features), self.param_dtype)
+            if rows != length:
+                position = jax.image.resize(position, (length, features), "linear")
+            return x + jnp.asarray(position, x.dtype)
+        return x
+
+
+def pool(x: Array, mask: Array | None, pooling: str) -> Array:
+    """Reduces x [b, t, d] over the observed steps to [b, d], or [b, 2d] for "mean_max"."""
+    parts = []
+    if mask is None:
+        mask = jnp.ones(x.shape[:2], bool)
+    if "mean" in pooling:
+        count = jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
+        parts.append(jnp.sum(jnp.where(mask[..., None], x, 0), axis=1) / count)
+    if "max" in pooling:
+        lowest = jnp.finfo(x.dtype).min
+        parts.append(jnp.max(jnp.where(mask[..., None], x, lowest), axis=1))
+    return jnp.concatenate(parts, axis=-1)
+
+
+def sinusoidal_position(length: int, features: int) -> np.ndarray:
+    """sin and cos of t / 10000^(2i/d), [length, features] (Vaswani et al., arXiv:1706.03762)."""
+    rate = 10000.0 ** (-np.arange(0, features, 2) / features)
+    angle = np.arange(length)[:, None] * rate
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)[:, :features]
+
+
+def _end_padding(length: int, size: int, stride: int) -> tuple[int, int]:
+    """Zeros after the end so that patches of this size and stride cover every sample."""
+    steps = max(0, -(-(length - size) // stride))
+    return 0, steps * stride + size - length
+
+
+def _check_inputs(inputs, mask, config) -> None:
+    if config.vocab_size:
+        if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer):
+            raise ValueError(
+                f"with vocab_size the inputs must be integer ids [b, t], got {inputs.dtype} {inputs.shape}."
+            )
+    elif inputs.ndim not in (3, 4) or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(
+            f"inputs must be real [b, t, c] or [b, h, w, c], got {inputs.dtype} {inputs.shape}."
+        )
+    elif inputs.shape[-1] != config.input_dim:
+        raise ValueError(f"expected {config.input_dim} input channels, got inputs {inputs.shape}.")
+    if 0 in inputs.shape:
+        raise ValueError(f"inputs are empty: shape {inputs.shape}.")
+    if inputs.ndim == 4 and config.head == "per_token":
+        raise ValueError("head='per_token' takes sequences [b, t, c], not images.")
+    if mask is not None:
+        if inputs.ndim == 4:
+            raise ValueError("images take no mask.")
+        if tuple(mask.shape) != tuple(inputs.shape[:2]) or mask.dtype != bool:
+            raise ValueError(
+                f"mask must be boolean {inputs.shape[:2]}, got {mask.dtype} {tuple(mask.shape)}."
+            )
