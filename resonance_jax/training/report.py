@@ -1,0 +1,298 @@
+"""The report of an experiment: one self-contained HTML file, made from the files of its runs alone.
+
+`write_report` compares runs, `write_inspection` shows the learned spectra of one model, and
+`format_table` gives the report's headline table to a terminal.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from resonance_jax.training import plots, summary
+from resonance_jax.training.plots import LayerSpectrum
+from resonance_jax.training.summary import COLUMNS, Run, read_run, summarize
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #626a73; --line: #d8dce1; --page: #fbfbfa;
+  --best: #e8f3ee; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e6e8; --soft: #9aa2ab; --line: #3a4048;
+  --page: #16181b; --best: #1d3a2f; } }
+body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 4rem; background: var(--page);
+  color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; } p, figcaption, caption { max-width: 46rem; }
+.note, figcaption, caption, dt { color: var(--soft); font-size: .875rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: 1rem 0; }
+dd { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+caption { caption-side: bottom; text-align: left; padding-top: .6rem; }
+th, td { padding: .38rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+tr.best td { background: var(--best); font-weight: 600; }
+figure { margin: 0 0 1rem; } .grid { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px;
+  padding: .7rem; box-sizing: border-box; border: 1px solid var(--line); }
+figcaption { padding: .3rem .1rem; }
+summary { cursor: pointer; padding: .25rem 0; } code, pre { font-size: .82rem; }
+pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; }
+"""
+
+
+def collect_spectra(
+    params: Mapping[str, Any], intermediates: Mapping[str, Any]
+) -> list[LayerSpectrum]:
+    """Reads the spectral weights of every layer out of a model's parameters.
+
+    Args:
+        params: the nested `variables["params"]`; a layer is a level with `log_magnitude` and
+            `phase` ([k, d] or [k]), perhaps with `interference` [2, k, k] (real, imaginary).
+        intermediates: the nested `variables["intermediates"]` of a call with that collection
+            mutable: `frequencies` at the same path, a tuple ending in [k], cycles per sample.
+    Returns:
+        One `LayerSpectrum` a layer in the order of the parameters; `phase` as stored, not wrapped.
+    Raises:
+        ValueError: if a layer recorded no frequencies, or not one for each of its weights.
+    """
+    return list(_walk_spectra(params, intermediates, ()))
+
+
+def write_report(
+    path: str | os.PathLike,
+    runs: Sequence[str | os.PathLike],
+    spectra: Mapping[Any, Sequence[LayerSpectrum]] | None = None,
+    *,
+    title: str | None = None,
+    command: str | None = None,
+) -> Path:
+    """Writes the report that compares runs, in one step that leaves no half-written file.
+
+    Args:
+        path: the HTML file to write; its folder is made if absent.
+        runs: run folders, each with `config.json` and, as far as it got, `metrics.jsonl` and
+            `result.json`; without the latter the run is shown as unfinished.
+        spectra: run folder -> what `collect_spectra` returned for it.
+        title: heading; the experiment and its data set by default.
+        command: the command that made the runs, printed as it is.
+    Returns:
+        The path written.
+    Raises:
+        FileNotFoundError: if a folder holds no `config.json`.
+        ValueError: if there is no run, `spectra` names another one, or a file is not valid JSON.
+    """
+    records = [read_run(Path(run)) for run in runs]
+    if not records:
+        raise ValueError("a report needs at least one run folder, got none")
+    summary.label_runs(records)
+    layers = {Path(key): value for key, value in (spectra or {}).items()}
+    strangers = sorted(str(key) for key in layers if key not in [run.path for run in records])
+    if strangers:
+        raise ValueError(f"spectra of a run that is not in the report: {', '.join(strangers)}")
+    title = title or summary.title(records)
+    sections = [
+        _facts(summary.facts(records, command)),
+        "<h2>Result</h2>" + _headline(records),
+        _curves(records),
+        _confusions(records),
+        *(_spectra_section(run, layers[run.path]) for run in records if layers.get(run.path)),
+        _configurations(records),
+    ]
+    return _write_atomically(Path(path), _page(title, sections).encode())
+
+
+def write_inspection(
+    path: str | os.PathLike, spectra: Sequence[LayerSpectrum], title: str
+) -> list[Path]:
+    """Writes the learned spectra of one model as a page, and each layer as a PNG beside it.
+
+    Returns:
+        The files written: `path`, then one `<stem>-<index>-<layer>.png` a layer.
+    Raises:
+        ValueError: if there is no layer to show.
+    """
+    if not spectra:
+        raise ValueError("no spectral layer to inspect: this model has no log_magnitude and phase")
+    path, written = Path(path), []
+    for index, spectrum in enumerate(spectra):
+        name = re.sub(r"[^A-Za-z0-9_]+", "-", spectrum.name).strip("-") or "layer"
+        png = path.with_name(f"{path.stem}-{index:02d}-{name}.png")
+        written.append(_write_atomically(png, plots.png_bytes(plots.layer_spectrum(spectrum))))
+    page = _page(title, [_spectrum_table(spectra), _spectrum_figures(spectra)])
+    return [_write_atomically(path, page.encode()), *written]
+
+
+def format_table(results: Iterable[Any]) -> Table:
+    """Returns the headline table for a terminal; several seeds as mean ± standard deviation.
+
+    Args:
+        results: contents of `result.json` files: mappings, or dataclasses of the same fields.
+    """
+    dicts = [dataclasses.asdict(r) if dataclasses.is_dataclass(r) else dict(r) for r in results]  # pyright: ignore
+    records = [Run(Path(f"{r['model']}-seed{r['seed']}"), {}, r) for r in dicts]
+    summary.label_runs(records)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in summarize(records):
+        cells = (f"{row.cells[0]} *" if row.best else row.cells[0], *row.cells[1:])
+        # Text, not markup: a name may hold brackets.
+        table.add_row(*map(Text, cells), style="bold green" if row.best else None)
+    return table
+
+
+def _walk_spectra(
+    params: Mapping[str, Any], recorded: Any, path: tuple[str, ...]
+) -> Iterator[LayerSpectrum]:
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    if "log_magnitude" in params and "phase" in params:
+        yield _read_spectrum(params, recorded, "/".join(path) or "layer")
+    for name, child in params.items():
+        if isinstance(child, Mapping):
+            yield from _walk_spectra(child, recorded.get(name), (*path, name))
+
+
+def _read_spectrum(
+    params: Mapping[str, Any], recorded: Mapping[str, Any], name: str
+) -> LayerSpectrum:
+    log_magnitude, phase = np.asarray(params["log_magnitude"]), np.asarray(params["phase"])
+    if not recorded.get("frequencies"):
+        raise ValueError(
+            f"{name} recorded no frequencies: pass the intermediates of "
+            "model.apply(..., mutable=['intermediates'])"
+        )
+    frequencies = np.asarray(recorded["frequencies"][-1])
+    if log_magnitude.ndim == 1:
+        log_magnitude, phase = log_magnitude[:, None], phase[:, None]
+    if frequencies.shape != log_magnitude.shape[:1] or log_magnitude.ndim != 2:
+        raise ValueError(
+            f"{name} needs frequencies [k] and weights [k, d], got {list(frequencies.shape)} "
+            f"and {list(log_magnitude.shape)}"
+        )
+    mixing = params.get("interference")
+    if mixing is not None:
+        mixing = np.asarray(mixing)[0] + 1j * np.asarray(mixing)[1]
+    return LayerSpectrum(name, frequencies, np.exp(log_magnitude), phase, mixing)
+
+
+def _headline(runs: Sequence[Run]) -> str:
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
+    body = ""
+    for row in summarize(runs):
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row.cells)
+        body += f'<tr class="best">{cells}</tr>' if row.best else f"<tr>{cells}</tr>"
+    note = (
+        "Accuracy and loss of the last step on the test split, never selected on it. With several "
+        "seeds: mean ± standard deviation over the runs. The best row is tinted. Seconds per epoch "
+        "are without compilation. Peak memory is the compiler's own figure for one training step."
+    )
+    table = f"<table><caption>{note}</caption><thead><tr>{head}</tr></thead>{body}</table>"
+    return f'<p>{escape(summary.best_sentence(runs))}</p><div class="wide">{table}</div>'
+
+
+def _curves(runs: Sequence[Run]) -> str:
+    if not any(run.metrics for run in runs):
+        return '<h2>Training</h2><p class="note">No metrics were recorded yet.</p>'
+    curves = [curve for run in runs for curve in summary.curves(run)]
+    traces = [summary.group_trace(run) for run in runs]
+    learning = "Thin: mean over the training batches, with dropout and augmentation if they are on."
+    groups = "Each group has its own rate and its own clipping; norms are taken before clipping."
+    return (
+        "<h2>Training</h2>"
+        + _figure(plots.training_curves(curves), "Loss and accuracy by epoch", learning)
+        + "<h2>Gradient norms and learning rates</h2>"
+        + _figure(plots.gradient_traces(traces), "Gradient norms and learning rates", groups)
+    )
+
+
+def _confusions(runs: Sequence[Run]) -> str:
+    figures = ""
+    for run in runs:
+        counts = run.get("confusion")
+        if counts:
+            names = run.get("class_names") or range(len(counts))
+            image = plots.confusion_matrix(np.asarray(counts), [str(name) for name in names])
+            accuracy = f"{run.title}: test accuracy {run.number('test_accuracy'):.4f}"
+            figures += _figure(image, f"Confusion matrix of {run.title}", accuracy)
+    note = "Numbers are test examples; the shade is the share of the true class."
+    head = f'<h2>Confusion</h2><p class="note">{note}</p>'
+    return f'{head}<div class="grid">{figures}</div>' if figures else ""
+
+
+def _spectra_section(run: Run, spectra: Sequence[LayerSpectrum]) -> str:
+    inner = _spectrum_table(spectra) + _spectrum_figures(spectra)
+    return f"<h2>Learned spectra: {escape(run.title)}</h2>{inner}"
+
+
+def _spectrum_figures(spectra: Sequence[LayerSpectrum]) -> str:
+    return "".join(_figure(plots.layer_spectrum(s), f"Spectrum of {s.name}", "") for s in spectra)
+
+
+def _spectrum_table(spectra: Sequence[LayerSpectrum]) -> str:
+    columns = ["layer", "k", "features", "lowest", "highest", "strongest", "mean magnitude"]
+    body = ""
+    for one in spectra:
+        strongest = one.frequencies[int(np.argmax(one.magnitude.mean(axis=1)))]
+        ends = one.frequencies.min(), one.frequencies.max()
+        numbers = [f"{value:.4g}" for value in (*ends, strongest, one.magnitude.mean())]
+        cells = (one.name, *map(str, one.magnitude.shape), *numbers)
+        body += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    note = "k frequencies, in cycles per sample; the strongest has the largest mean magnitude."
+    table = f"<table><caption>{note}</caption><thead><tr>{head}</tr></thead>{body}</table>"
+    return f'<div class="wide">{table}</div>'
+
+
+def _configurations(runs: Sequence[Run]) -> str:
+    html = "<h2>Configurations</h2>"
+    for run in runs:
+        state = "" if run.result is not None else " (unfinished)"
+        skipped = max((m.get("skipped") or 0 for m in run.records("train")), default=0)
+        state += f" ({skipped:.0f} steps skipped: gradients not finite)" if skipped else ""
+        text = escape(json.dumps(run.config, indent=2, ensure_ascii=False))
+        head = f"<summary>{escape(run.title + state)}</summary>"
+        html += f"<details>{head}<pre>{text}</pre></details>"
+    return html
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
+    return f"<dl>{items}</dl>"
+
+
+def _figure(figure: Figure, alternative: str, caption: str) -> str:
+    width = round(float(figure.get_figwidth()) * 96)
+    image = f'<img src="{plots.data_uri(figure)}" width="{width}" alt="{escape(alternative)}">'
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure>{image}{below}</figure>"
+
+
+def _page(title: str, sections: Sequence[str]) -> str:
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    body = f"<h1>{escape(title)}</h1>" + "\n".join(sections)
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}{view}</head>\n<body>{body}</body></html>\n'
+    )
+
+
+def _write_atomically(path: Path, content: bytes) -> Path:
+    """Writes beside the file and renames, so that a full disk leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
