@@ -59,7 +59,8 @@ def collect_spectra(
         params: the nested `variables["params"]`; a layer is a level with `log_magnitude` and
             `phase` ([k, d] or [k]), perhaps with `interference` [2, k, k] (real, imaginary).
         intermediates: the nested `variables["intermediates"]` of a call with that collection
-            mutable: `frequencies` at the same path, a tuple ending in [k], cycles per sample.
+            mutable: `frequencies` at the same path, a tuple ending in [k], cycles per sample;
+            where there is a `gate` [k] too, the frequencies at which it is 0 are left out.
     Returns:
         One `LayerSpectrum` a layer in the order of the parameters; `phase` as stored, not wrapped.
     Raises:
@@ -100,11 +101,12 @@ def write_report(
     if strangers:
         raise ValueError(f"spectra of a run that is not in the report: {', '.join(strangers)}")
     title = title or summary.title(records)
+    known = summary.facts(records, command).items()
+    facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in known)
     sections = [
-        _facts(summary.facts(records, command)),
+        f"<dl>{facts}</dl>",
         "<h2>Result</h2>" + _headline(records),
-        _curves(records),
-        _confusions(records),
+        _curves(records) + _confusions(records),
         *(_spectra_section(run, layers[run.path]) for run in records if layers.get(run.path)),
         _configurations(records),
     ]
@@ -182,7 +184,11 @@ def _read_spectrum(
     mixing = params.get("interference")
     if mixing is not None:
         mixing = np.asarray(mixing)[0] + 1j * np.asarray(mixing)[1]
-    return LayerSpectrum(name, frequencies, np.exp(log_magnitude), phase, mixing)
+    gate = np.asarray(recorded.get("gate", [np.ones(len(frequencies))])[-1])
+    (kept,) = np.nonzero(gate)
+    mixing = None if mixing is None else mixing[np.ix_(kept, kept)]
+    magnitude = np.exp(log_magnitude)[kept]
+    return LayerSpectrum(name, frequencies[kept], magnitude, phase[kept], mixing)
 
 
 def _headline(runs: Sequence[Run]) -> str:
@@ -263,11 +269,6 @@ def _configurations(runs: Sequence[Run]) -> str:
         head = f"<summary>{escape(run.title + state)}</summary>"
         html += f"<details>{head}<pre>{text}</pre></details>"
     return html
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    return f"<dl>{items}</dl>"
 
 
 def _figure(figure: Figure, alternative: str, caption: str) -> str:

@@ -263,6 +263,12 @@ def test_collect_spectra_reads_nested_layers():
     assert collect_spectra({"embed": params["embed"]}, {}) == []
     with pytest.raises(ValueError, match="block_0/mixer recorded no frequencies"):
         collect_spectra(params, {})
+    gated = sown | {"gate": (np.array([0.0, 1.0, 0.0, 1.0]),)}
+    (chosen, _) = collect_spectra(params, {"block_0": {"mixer": gated}, "bank": sown})
+    np.testing.assert_array_equal(chosen.frequencies, [0.1, 0.3])
+    np.testing.assert_array_equal(chosen.magnitude, first.magnitude[1::2])
+    np.testing.assert_array_equal(chosen.phase, phase[1::2])
+    np.testing.assert_array_equal(chosen.interference, (mixing[0] + 1j * mixing[1])[1::2, 1::2])
     wrong = {"frequencies": (np.zeros(5),)}
     with pytest.raises(ValueError, match=r"bank needs frequencies.*\[5\] and \[4, 1\]"):
         collect_spectra({"bank": params["bank"]}, {"bank": wrong})
