@@ -135,6 +135,7 @@ def facts(runs: Sequence[Run], command: str | None = None) -> dict[str, str]:
     """Returns what was trained, where and when; what the files do not say is left out."""
     tests = {sum(map(sum, run.get("confusion"))) for run in runs if run.get("confusion")}
     classes = {len(run.get("class_names")) for run in runs if run.get("class_names")}
+    dates = sorted(run.get("date") for run in runs if run.get("date"))
     versions = {
         f"{name} {version}": None
         for run in runs
@@ -149,7 +150,7 @@ def facts(runs: Sequence[Run], command: str | None = None) -> dict[str, str]:
         "Epochs": _distinct(runs, "epochs") or _distinct(runs, "num_epochs"),
         "Batch size": _distinct(runs, "batch_size"),
         "Command": command or _distinct(runs, "command"),
-        "Date": _distinct(runs, "date"),
+        "Date": " to ".join(sorted({dates[0], dates[-1]})) if dates else "",
         "Commit": _distinct(runs, "commit"),
         "Device": _distinct(runs, "device"),
         "Versions": ", ".join(versions),
@@ -193,8 +194,7 @@ def group_trace(run: Run) -> GroupTrace:
 
 def best_sentence(runs: Sequence[Run]) -> str:
     """Returns the result in one sentence; empty when no run is finished."""
-    best = [row for row in summarize(runs) if row.best]
-    if not best:
+    if not (best := [row for row in summarize(runs) if row.best]):
         return ""
     column = 2 if best[0].cells[2] != "–" else 3
     names = " and ".join(row.cells[0] for row in best)
@@ -212,10 +212,10 @@ def _cells(label: str, group: Sequence[Run]) -> tuple[str, ...]:
         count,
         _mean_and_spread(_numbers(finished, "test_accuracy"), ".4f"),
         _mean_and_spread(_numbers(finished, "test_loss"), ".4f"),
-        _largest(finished, "parameters", lambda n: f"{n:,.0f}"),
+        _largest(_numbers(finished, "parameters"), lambda n: f"{n:,.0f}"),
         _mean_and_spread(_numbers(finished, "seconds_per_epoch"), ".2f"),
         _mean_and_spread(_numbers(finished, "compile_seconds"), ".1f"),
-        _largest(finished, "peak_memory_bytes", _bytes),
+        _largest(_numbers(finished, "peak_memory_bytes"), _bytes),
     )
 
 
@@ -233,8 +233,7 @@ def _mean_and_spread(values: Sequence[float], style: str) -> str:
     return f"{mean:{style}} ± {statistics.stdev(values):{style}}"
 
 
-def _largest(runs: Iterable[Run], name: str, show: Any) -> str:
-    values = _numbers(runs, name)
+def _largest(values: Sequence[float], show: Any) -> str:
     return show(max(values)) if values else "–"
 
 
@@ -274,7 +273,7 @@ def _setting(run: Run) -> str:
 
 def _distinct(runs: Iterable[Run], name: str) -> str:
     values = [run.get(name) for run in runs]
-    shown = [f"{v:,}" if isinstance(v, int) else str(v) for v in values if v is not None]
+    shown = [f"{v:,.6g}" if isinstance(v, int | float) else str(v) for v in values if v is not None]
     return ", ".join(dict.fromkeys(shown))
 
 

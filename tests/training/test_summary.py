@@ -113,3 +113,17 @@ def test_memory_in_binary_units():
     sizes = (1.5 * 2**20, 3 * 2**30)
     runs = labelled(*(run_of(f"m{i}", {"peak_memory_bytes": s}) for i, s in enumerate(sizes)))
     assert [row.cells[-1] for row in summary.summarize(runs)] == ["1.5 MiB", "3.00 GiB"]
+
+
+def test_facts_name_the_span_of_the_dates_and_leave_out_what_is_not_known():
+    dates = ("2025-06-02T10:00:00", "2025-06-01T09:00:00", "2025-06-01T12:00:00")
+    runs = labelled(
+        *(run_of(f"a-seed{i}", {"date": d, "epochs": 8.0}) for i, d in enumerate(dates))
+    )
+    assert summary.facts(runs, "make train") == {
+        "Models": "a",
+        "Epochs": "8",
+        "Command": "make train",
+        "Date": "2025-06-01T09:00:00 to 2025-06-02T10:00:00",
+    }
+    assert summary.facts(runs[:1])["Date"] == dates[0]
