@@ -1,0 +1,193 @@
+"""The command line: `resonance-jax train | evaluate | inspect`. Parses, calls, prints."""
+
+import dataclasses
+import difflib
+import importlib.util
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import rich
+import tyro
+
+from resonance_jax.models.baselines import MODELS
+from resonance_jax.training import compare, report
+from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.loop import evaluate_run
+from resonance_jax.training.monitor import NonFiniteGradientError
+from resonance_jax.training.signals import TrainingInterrupted
+from resonance_jax.training.state_arrays import CheckpointError
+
+PACKAGE = Path(__file__).parent
+EXPERIMENT_FOLDERS = (Path("experiments"), PACKAGE.parent / "experiments", PACKAGE / "experiments")
+USER_ERRORS = (ValueError, OSError, CheckpointError, NonFiniteGradientError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Trains the models of an experiment, prints a table and writes a report.
+
+    Every field of the experiment's TrainConfig can be overridden: `--num-epochs 3 --model.hidden-dim 64`; list them
+    with `resonance-jax train EXPERIMENT --list`. The same command again continues an interrupted run.
+    """
+
+    experiment: tyro.conf.Positional[str]
+    """Name of a file in experiments/, or a path of one."""
+    models: tuple[str, ...] = ()
+    """Models to train, of resonance, transformer and fnet; the experiment's own choice by default."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds; one run each."""
+    out: Path = Path("runs")
+    """Parent of the run folders."""
+    results: Path | None = None
+    """JSON file for means, spreads and runs."""
+    fresh: bool = False
+    """Delete what the run folders hold and start again."""
+    quiet: bool = False
+    """Show no progress."""
+    list: bool = False
+    """List the fields that can be overridden, with this experiment's values, and stop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluates the latest checkpoint of a run on its test split."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    data_dir: Path | None = None
+    """Folder of the data; the run's own by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Draws the learned frequencies, magnitudes and phases of a run: a page, and a PNG a layer."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    out: Path | None = None
+    """The page to write; inspection/index.html in the run's folder by default."""
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns its exit status: 0, 2 after an error, 128 + n after signal n."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command, overrides = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="resonance-jax",
+        description=__doc__,
+        args=words,
+        return_unknown_args=True,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+    try:
+        if isinstance(command, Train):
+            return _train(command, overrides, shlex.join(["resonance-jax", *words]))
+        if overrides:
+            raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
+        return _evaluate(command) if isinstance(command, Evaluate) else _inspect(command)
+    except TrainingInterrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal_number
+    except USER_ERRORS as error:
+        print(f"resonance-jax: {error}", file=sys.stderr)
+        return 2
+
+
+def find_experiment(name: str) -> ModuleType:
+    """Loads an experiment by name or path: a module with `MODELS` and `get_config(model)`.
+
+    Raises:
+        ValueError: if there is none of that name, or the file has no get_config.
+    """
+    path = Path(name)
+    if path.suffix != ".py":
+        found = [folder / f"{name}.py" for folder in EXPERIMENT_FOLDERS]
+        path = next((file for file in found if file.is_file()), path)
+    if not path.is_file() or path.stem.startswith("_"):
+        known = list_experiments()
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"unknown experiment {name!r}; {hint}known: {', '.join(known)}.")
+    spec = importlib.util.spec_from_file_location(f"experiments.{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{path} is no experiment: it has no get_config(model).")
+    return module
+
+
+def list_experiments() -> list[str]:
+    """Returns the names that `find_experiment` knows."""
+    files = [file for folder in EXPERIMENT_FOLDERS for file in folder.glob("*.py")]
+    return sorted({file.stem for file in files if "def get_config" in file.read_text("utf-8")})
+
+
+def make_configs(train: Train, overrides: Sequence[str]) -> list[TrainConfig]:
+    """Returns one configuration a model and seed, with the overrides applied to each."""
+    experiment = find_experiment(train.experiment)
+    models = train.models or tuple(getattr(experiment, "MODELS", MODELS))
+    unknown = [model for model in models if model not in MODELS]
+    if unknown:
+        raise ValueError(f"unknown model {unknown[0]!r}; choose of {', '.join(MODELS)}.")
+    if not train.seeds:
+        raise ValueError("--seeds needs at least one seed.")
+    if any(word == "--seed" or word.startswith("--seed=") for word in overrides):
+        raise ValueError("name the seeds of the runs with --seeds, not --seed.")
+    configs = [_override(experiment.get_config(model), overrides) for model in models]
+    return [dataclasses.replace(config, seed=seed) for config in configs for seed in train.seeds]
+
+
+def _override(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+    return tyro.cli(
+        tyro.conf.AvoidSubcommands[TrainConfig],
+        prog=f"resonance-jax train {config.experiment}",
+        description=f"Fields of the {config.model_name} run that can be overridden.",
+        default=config,
+        args=list(overrides),
+    )
+
+
+def _train(train: Train, overrides: list[str], command: str) -> int:
+    if train.list:
+        make_configs(train, ["--help"])  # prints and leaves
+    results, page = compare.train_all(
+        make_configs(train, overrides),
+        train.out,
+        command=command,
+        results=train.results,
+        resume=not train.fresh,
+        progress=not train.quiet,
+    )
+    rich.print(report.format_table(results))
+    print(f"report: {page}")
+    return 0
+
+
+def _evaluate(evaluate: Evaluate) -> int:
+    found = evaluate_run(evaluate.run, evaluate.data_dir)
+    print(f"step {found['step']}: test loss {found['loss']:.4f}, accuracy {found['accuracy']:.4f}")
+    return 0
+
+
+def _inspect(inspect: Inspect) -> int:
+    spectra = compare.read_spectra(inspect.run)
+    page = inspect.out or inspect.run / "inspection" / "index.html"
+    for path in report.write_inspection(page, spectra, f"Learned spectra of {inspect.run}"):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
