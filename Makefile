@@ -71,8 +71,8 @@ clean:
 	rm -rf .venv $(NEWEST) .cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(STAMP): $(REQUIREMENTS) constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo absent)." \
 	    "Name another: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing into $(VENV) (once, a minute or two) ..."
 	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
