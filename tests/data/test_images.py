@@ -211,6 +211,7 @@ def test_mnist5k():
     assert (dataset.input_shape, dataset.num_classes) == ((28, 28, 1), 10)
     assert np.bincount(dataset.train.labels).tolist() == [400] * 10
     assert np.bincount(dataset.test.labels).tolist() == [100] * 10
+    assert abs(dataset.test.inputs.sum(dtype=np.float64) - 3133.7) < 0.1  # these rows, for ever
     check_scaled(dataset)
 
 
@@ -220,5 +221,6 @@ def test_digits():
     assert (dataset.input_shape, dataset.num_classes) == ((8, 8, 1), 10)
     assert (len(dataset.train), len(dataset.test)) == (1438, 359)
     assert np.bincount(dataset.test.labels).min() >= 34
+    assert dataset.test.labels[:8].tolist() == [5, 9, 2, 4, 6, 7, 9, 3]  # these rows, for ever
     check_scaled(dataset)
     np.testing.assert_array_equal(dataset.test.inputs, load_dataset("digits").test.inputs)
