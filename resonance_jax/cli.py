@@ -1,4 +1,4 @@
-"""The command line: `resonance-jax train | evaluate | inspect`. Parses, calls, prints."""
+"""The command line: `resonance-jax train | tune | evaluate | inspect`. Parses, calls, prints."""
 
 import dataclasses
 import difflib
@@ -15,6 +15,7 @@ import tyro
 
 from resonance_jax.models.baselines import MODELS
 from resonance_jax.training import compare, report
+from resonance_jax.training import tune as tuning
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.loop import evaluate_run
 from resonance_jax.training.monitor import NonFiniteGradientError
@@ -53,6 +54,25 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tune:
+    """Runs an experiment's search (its SEARCH: name -> overrides) for each model, judged on a validation split.
+
+    Further overrides apply to every trial. The same command again goes on where it stopped.
+    """
+
+    experiment: tyro.conf.Positional[str]
+    """Name of a file in experiments/, or a path of one."""
+    results: tyro.conf.Positional[Path]
+    """JSON file of the trials and the best of each model."""
+    models: tuple[str, ...] = ()
+    """Models to tune; the experiment's own choice by default."""
+    out: Path = Path("runs")
+    """Parent of the run folders."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Evaluates the latest checkpoint of a run on its test split."""
 
@@ -74,6 +94,7 @@ class Inspect:
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Tune, tyro.conf.subcommand("tune")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
 )
@@ -93,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if isinstance(command, Train):
             return _train(command, overrides, shlex.join(["resonance-jax", *words]))
+        if isinstance(command, Tune):
+            return _tune(command, overrides, shlex.join(["resonance-jax", *words]))
         if overrides:
             raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
         return _evaluate(command) if isinstance(command, Evaluate) else _inspect(command)
@@ -134,19 +157,30 @@ def list_experiments() -> list[str]:
     return sorted({file.stem for file in files if "def get_config" in file.read_text("utf-8")})
 
 
-def make_configs(train: Train, overrides: Sequence[str]) -> list[TrainConfig]:
-    """Returns one configuration a model and seed, with the overrides applied to each."""
-    experiment = find_experiment(train.experiment)
-    models = train.models or tuple(getattr(experiment, "MODELS", MODELS))
+def make_configs(
+    name: str, models: Sequence[str], seeds: Sequence[int], overrides: Sequence[str]
+) -> list[TrainConfig]:
+    """Returns one configuration a model and seed, with the overrides applied to each.
+
+    Args:
+        name: of the experiment, or its path.
+        models: short names; none takes the experiment's own choice.
+        seeds: at least one.
+        overrides: command-line words such as "--num-epochs 3".
+    Raises:
+        ValueError: if the experiment or a model is unknown, or there is no seed.
+    """
+    experiment = find_experiment(name)
+    models = models or tuple(getattr(experiment, "MODELS", MODELS))
     unknown = [model for model in models if model not in MODELS]
     if unknown:
         raise ValueError(f"unknown model {unknown[0]!r}; choose of {', '.join(MODELS)}.")
-    if not train.seeds:
+    if not seeds:
         raise ValueError("--seeds needs at least one seed.")
     if any(word == "--seed" or word.startswith("--seed=") for word in overrides):
         raise ValueError("name the seeds of the runs with --seeds, not --seed.")
     configs = [_override(experiment.get_config(model), overrides) for model in models]
-    return [dataclasses.replace(config, seed=seed) for config in configs for seed in train.seeds]
+    return [dataclasses.replace(config, seed=seed) for config in configs for seed in seeds]
 
 
 def _override(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
@@ -161,9 +195,9 @@ def _override(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
 
 def _train(train: Train, overrides: list[str], command: str) -> int:
     if train.list:
-        make_configs(train, ["--help"])  # prints and leaves
+        make_configs(train.experiment, train.models, train.seeds, ["--help"])  # prints and leaves
     results, page = compare.train_all(
-        make_configs(train, overrides),
+        make_configs(train.experiment, train.models, train.seeds, overrides),
         train.out,
         command=command,
         results=train.results,
@@ -172,6 +206,24 @@ def _train(train: Train, overrides: list[str], command: str) -> int:
     )
     rich.print(report.format_table(results))
     print(f"report: {page}")
+    return 0
+
+
+def _tune(tune: Tune, overrides: list[str], command: str) -> int:
+    experiment = find_experiment(tune.experiment)
+    if not getattr(experiment, "SEARCH", None):
+        raise ValueError(f"{tune.experiment} has no SEARCH of trials.")
+    trials = [
+        (name, config)
+        for name, changes in experiment.SEARCH.items()
+        for config in make_configs(
+            tune.experiment, tune.models, (0,), [*changes.split(), *overrides]
+        )
+    ]
+    found = tuning.tune(trials, tune.out, tune.results, command=command, progress=not tune.quiet)
+    for trial in found["trials"]:
+        best = "  <- best" if found["best"][trial["model"]] == trial["name"] else ""
+        print(f"{trial['model']:12} {trial['name']:16} {trial['validation_accuracy']:.4f}{best}")
     return 0
 
 

@@ -82,7 +82,7 @@ def write_results(
     """
     models = list(dict.fromkeys(result.model for result in results))
     groups = {model: [result for result in results if result.model == model] for model in models}
-    shown = {config.model_name: _differences(config) for config in reversed(configs)}
+    shown = {config.model_name: plain_differences(config) for config in reversed(configs)}
     record = {
         "experiment": configs[0].experiment,
         "dataset": configs[0].dataset,
@@ -110,8 +110,8 @@ def _summary(group: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
-def _differences(config: TrainConfig) -> dict[str, Any]:
-    """The fields that are not at their defaults, as JSON values; the model's always as a whole."""
+def plain_differences(config: TrainConfig) -> dict[str, Any]:
+    """Returns the fields that are not at their defaults, as JSON values; the model always as a whole."""
     defaults = TrainConfig().to_dict()
     values = config.to_dict()
     skip = {"seed", "data_dir"}
