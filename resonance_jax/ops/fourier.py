@@ -18,12 +18,17 @@ from resonance_jax.array_typing import (
     Spectrum,
 )
 from resonance_jax.ops._checks import check_complex, check_real_sequence, is_static
+from resonance_jax.ops._chunks import (
+    angle_table,
+    apply_table,
+    chunk_size,
+    compressed_tables,
+    join,
+    rotation,
+    split,
+)
 
-DEFAULT_CHUNK = 512  # one table of cosines and sines [512, 2k] stays in a CPU's second-level cache
 STRATEGIES = ("low", "log", "uniform")
-_HIGHEST = (
-    jax.lax.Precision.HIGHEST
-)  # float32 products stay float32 where the default would be TF32
 
 
 def fast_length(n: int) -> int:
@@ -93,6 +98,8 @@ def project(
 
     The time axis is split into chunks of T samples. One table [T, 2k] of cosines and sines, shared by all chunks, gives
     each chunk's partial sums as a matrix product; each is then rotated by e^{−2πi f_k cT} and added: O(t k d) work.
+    Static frequencies that lie close together share a narrower table [T, r]: O(t r d), where r is about 2T times the
+    width of the band they fill, plus 10.
 
     Args:
         x: real signal, [..., t, d].
@@ -115,18 +122,19 @@ def project(
     check_real_sequence("x", x)
     f = _check_frequencies(frequencies)
     length = x.shape[-2]
-    size = _chunk_size(length, chunk)
-    count = -(-length // size)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    table = _tables(np.arange(size), f, x.dtype)
-    if count == 1:
-        return _partial_sums(x, table)
-    padding = [(0, 0)] * (x.ndim - 2) + [(0, count * size - length), (0, 0)]
-    chunks = jnp.pad(x, padding).reshape(*x.shape[:-2], count, size, x.shape[-1])
-    rotation = _phasors(_tables(size * np.arange(count), f, x.dtype), -1)
-    return jnp.einsum(
-        "ck,...ckd->...kd", rotation, _partial_sums(chunks, table), precision=_HIGHEST
-    )
+    compressed = compressed_tables(f, length, chunk, x.dtype)
+    if compressed is not None:
+        basis, phases = compressed
+        reduced = apply_table(basis.T, split(x, basis.shape[0]))  # [..., c, r, d]
+        parts = apply_table(phases.T, reduced.reshape(*x.shape[:-2], -1, x.shape[-1]))
+        real, imaginary = jnp.split(parts, 2, axis=-2)
+        return jax.lax.complex(real, imaginary)
+    size = chunk_size(length, chunk)
+    table = angle_table(np.arange(size), f, x.dtype)
+    real, minus = jnp.split(apply_table(table.T, split(x, size)), 2, axis=-2)  # [..., c, k, d]
+    partial = jax.lax.complex(real, -minus)
+    return jnp.sum(partial * rotation(partial.shape[-3], size, f, x.dtype), axis=-3)
 
 
 def synthesize(
@@ -164,18 +172,20 @@ def synthesize(
         )
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}.")
-    size = _chunk_size(length, chunk)
-    count = -(-length // size)
     dtype = spectrum.real.dtype
-    table = _tables(np.arange(size), f, dtype)
-    if count > 1:
-        rotation = _phasors(_tables(size * np.arange(count), f, dtype), 1)
-        spectrum = spectrum[..., None, :, :] * rotation[:, :, None]  # [..., c, k, d]
+    compressed = compressed_tables(f, length, chunk, dtype)
+    if compressed is not None:
+        basis, phases = compressed
+        parts = jnp.concatenate([spectrum.real, spectrum.imag], axis=-2)
+        reduced = apply_table(phases, parts)  # [..., c r, d]
+        reduced = reduced.reshape(*spectrum.shape[:-2], -1, basis.shape[1], spectrum.shape[-1])
+        return join(apply_table(basis, reduced), length)
+    size = chunk_size(length, chunk)
+    count = -(-length // size)
+    back = jnp.conj(rotation(count, size, f, dtype))
+    spectrum = spectrum[..., None, :, :] * back  # [..., c, k, d]
     parts = jnp.concatenate([spectrum.real, -spectrum.imag], axis=-2)
-    y = jnp.einsum("tj,...jd->...td", table, parts, precision=_HIGHEST)
-    if count > 1:
-        y = y.reshape(*y.shape[:-3], count * size, y.shape[-1])[..., :length, :]
-    return y
+    return join(apply_table(angle_table(np.arange(size), f, dtype), parts), length)
 
 
 def causal_convolve(x: RealSequence, kernel: Kernel) -> BroadcastSequence:
@@ -291,58 +301,3 @@ def _check_frequencies(frequencies) -> Array:
         raise ValueError(f"frequencies must be floating point, got {frequencies.dtype}.")
     # The 12-bit times of `_cycles` are exact in float32, not in the 16-bit formats.
     return frequencies.astype(jnp.promote_types(frequencies.dtype, jnp.float32))
-
-
-def _chunk_size(length: int, chunk: int | None) -> int:
-    """Chooses equal chunks of at most about `chunk` samples so that little padding is needed."""
-    if chunk is not None:
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}.")
-        return min(chunk, length)
-    return -(-length // max(1, round(length / DEFAULT_CHUNK)))
-
-
-def _tables(times: np.ndarray, frequencies, dtype) -> Array:
-    """cos and sin of 2π f_k t side by side, [t, 2k], with t f reduced to a fraction of a cycle first."""
-    if is_static(frequencies):
-        angle = 2 * np.pi * np.remainder(np.outer(times, frequencies), 1.0)
-        return jnp.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), dtype)
-    angle = 2 * np.pi * _cycles(times, frequencies).astype(dtype)
-    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
-
-
-def _cycles(times: np.ndarray, frequencies: jax.Array) -> jax.Array:
-    """t f mod 1 in [−1/2, 1/2) for integer t < 2^24, exact to one unit in the last place; d/df = t.
-
-    t = 4096 a + r splits t into two 12-bit integers. 4096 f mod 1 is exact in binary floating point; so is the
-    product of a 12-bit integer with a frequency rounded to 12 fractional bits. Only the products with what is left
-    round, and those are below 1/2.
-    """
-    high, low = np.divmod(times, 4096)
-    return _wrap(_short_cycles(high, _wrap(4096 * frequencies)) + _short_cycles(low, frequencies))
-
-
-def _short_cycles(times: np.ndarray, frequencies: jax.Array) -> jax.Array:
-    """t f mod 1 for integer 0 <= t < 4096."""
-    f = _wrap(frequencies)
-    t = jnp.asarray(times, f.dtype)[:, None]
-    coarse = jax.lax.stop_gradient(jnp.round(f * 4096) / 4096)
-    return _wrap(t * coarse) + t * (f - coarse)
-
-
-def _wrap(cycles: jax.Array) -> jax.Array:
-    """Subtracts the nearest integer; the derivative is 1."""
-    return cycles - jax.lax.stop_gradient(jnp.round(cycles))
-
-
-def _phasors(table: Array, sign: int) -> jax.Array:
-    """e^{± 2πi f t} from a table of `_tables`."""
-    cosine, sine = jnp.split(table, 2, axis=-1)
-    return jax.lax.complex(cosine, sign * sine)
-
-
-def _partial_sums(x: jax.Array, table: Array) -> jax.Array:
-    """Σ_t x_t e^{−2πi f_k t} over the last-but-one axis of x [..., t, d] → [..., k, d]."""
-    parts = jnp.einsum("tj,...td->...jd", table, x, precision=_HIGHEST)
-    real, imaginary = jnp.split(parts, 2, axis=-2)
-    return jax.lax.complex(real, -imaginary)
