@@ -1,6 +1,6 @@
 """The optimizer: magnitudes, phases and all other parameters each by their own rate and clipping."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -82,7 +82,7 @@ def label_parameters(params: Any, labels: Mapping[str, str] | None = None) -> An
 
 def make_schedule(
     peak: float, num_updates: int, *, warmup_fraction: float = 0.1, schedule: str = "cosine"
-) -> optax.Schedule:
+) -> Callable[[Any], jax.Array]:
     """Makes a learning rate that rises linearly from 0, then falls along a cosine or stays.
 
     With w = round(warmup_fraction · num_updates), update u = 0, 1, … has the rate
