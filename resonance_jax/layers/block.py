@@ -17,7 +17,7 @@ class MixerBlock(nn.Module):
         mixer: a module called as mixer(x, mask, deterministic=…).
         mlp_dim: hidden width of the MLP; 0 leaves it out.
         gate: multiply the mixer's output by silu of a projection of its input, then project.
-        dropout: rate on both branches.
+        dropout: rate on the output of both branches.
         dtype, param_dtype: as in `ResonanceLayer`.
     """
 
@@ -33,7 +33,8 @@ class MixerBlock(nn.Module):
         self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
     ) -> RealSequence:
         """Maps x [b, t, d] to y [b, t, d]."""
-        dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x = jnp.asarray(x, self.dtype or x.dtype)
+        dtypes: dict[str, Any] = dict(dtype=x.dtype, param_dtype=self.param_dtype)
         u = nn.LayerNorm(name="mixer_norm", **dtypes)(x)
         y = self.mixer(u, mask, deterministic=deterministic)
         if self.gate:
@@ -45,7 +46,6 @@ class MixerBlock(nn.Module):
             return x
         u = nn.LayerNorm(name="mlp_norm", **dtypes)(x)
         u = nn.gelu(nn.Dense(self.mlp_dim, name="mlp_in", **dtypes)(u))
-        u = nn.Dropout(self.dropout)(u, deterministic=deterministic)
         u = nn.Dense(x.shape[-1], name="mlp_out", **dtypes)(u)
         return x + nn.Dropout(self.dropout)(u, deterministic=deterministic)
 
@@ -80,7 +80,16 @@ class ResonanceBlock(nn.Module):
     def __call__(
         self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
     ) -> RealSequence:
-        """Maps x [b, t, d] to y [b, t, d]."""
+        """Maps x [b, t, d] to y [b, t, d].
+
+        Raises:
+            ValueError: if several scales are given `num_candidates` or unselected="pass".
+        """
+        if self.num_scales > 1 and (self.num_candidates or self.unselected != "drop"):
+            raise ValueError(
+                "num_candidates and unselected='pass' need num_scales=1: parallel bands are concatenated, "
+                f"got {self.num_candidates} and {self.unselected!r} with num_scales={self.num_scales}."
+            )
         options: dict[str, Any] = dict(
             selection=self.selection,
             reference_length=self.reference_length,
