@@ -46,7 +46,8 @@ def check_mask(mask, x) -> None:
         raise ValueError(f"mask must have shape {x.shape[:-1]} for x {x.shape}, got {mask.shape}.")
     if is_static(mask) and not np.all(np.any(mask, axis=-1)):
         row = tuple(int(i) for i in np.argwhere(~np.any(mask, axis=-1))[0])
-        raise ValueError(f"mask hides every step of row {row}; drop such rows from the batch.")
+        where = f" of row {row}" if row else ""
+        raise ValueError(f"mask hides every step{where}; drop such rows from the batch.")
 
 
 def check_bins(bins, num_bins: int) -> None:
@@ -65,6 +66,26 @@ def check_bins(bins, num_bins: int) -> None:
             )
         if len(np.unique(bins)) != len(bins):
             raise ValueError(f"bins must be distinct, got {np.asarray(bins).tolist()}.")
+
+
+def check_frequencies(frequencies):
+    """Returns static frequencies as float64 NumPy, traced ones in at least float32; requires real [k], k >= 1."""
+    static = is_static(frequencies)
+    if static:
+        frequencies = np.asarray(frequencies)
+    if not jnp.issubdtype(frequencies.dtype, jnp.floating):
+        raise ValueError(
+            f"frequencies must be real floating point, in cycles per sample, got {frequencies.dtype}; "
+            "divide bins by the FFT length."
+        )
+    if frequencies.ndim != 1 or frequencies.shape[0] == 0:
+        raise ValueError(f"frequencies must have shape [k] with k >= 1, got {frequencies.shape}.")
+    if not static:
+        # Integer times up to 4095 are exact in float32 and not in the 16-bit formats.
+        return frequencies.astype(jnp.promote_types(frequencies.dtype, jnp.float32))
+    if not np.all(np.isfinite(frequencies)):
+        raise ValueError(f"frequencies must be finite, got {frequencies.tolist()}.")
+    return frequencies.astype(np.float64)
 
 
 def check_frequency_range(frequencies) -> None:

@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.array_typing import (
-    Array,
     BroadcastSequence,
     Frequencies,
     Kernel,
     RealSequence,
     Spectrum,
 )
-from resonance_jax.ops._checks import check_complex, check_real_sequence, is_static
+from resonance_jax.ops._checks import check_complex, check_frequencies, check_real_sequence
 from resonance_jax.ops._chunks import (
     angle_table,
     apply_table,
@@ -111,7 +110,7 @@ def project(
     Returns:
         Complex [..., k, d]: complex128 for float64 x, else complex64 (narrower x is computed in float32).
     Raises:
-        ValueError: if x is not real [..., t, d] with t ≥ 1, frequencies is not [k] with k ≥ 1, or chunk < 1.
+        ValueError: if x is not real [..., t, d] with t ≥ 1, frequencies is not real [k] with k ≥ 1, or chunk < 1.
 
     >>> import numpy as np, jax.numpy as jnp
     >>> x = jnp.cos(2 * jnp.pi * 0.25 * jnp.arange(8.0))[:, None]
@@ -120,7 +119,7 @@ def project(
     """
     x = jnp.asarray(x)
     check_real_sequence("x", x)
-    f = _check_frequencies(frequencies)
+    f = check_frequencies(frequencies)
     length = x.shape[-2]
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     compressed = compressed_tables(f, length, chunk, x.dtype)
@@ -164,7 +163,7 @@ def synthesize(
     """
     spectrum = jnp.asarray(spectrum)
     check_complex("spectrum", spectrum)
-    f = _check_frequencies(frequencies)
+    f = check_frequencies(frequencies)
     if spectrum.ndim < 2 or spectrum.shape[-2] != f.shape[0]:
         raise ValueError(
             f"spectrum must have shape [..., k, d] with k = {f.shape[0]} frequencies, "
@@ -287,17 +286,3 @@ def low_pass(x: RealSequence, cutoff: float, *, transition: float = 0.0) -> Real
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     spectrum = jnp.fft.rfft(x.astype(dtype), axis=-2) * jnp.asarray(gain, dtype)[:, None]
     return jnp.fft.irfft(spectrum, n=length, axis=-2).astype(x.dtype)
-
-
-def _check_frequencies(frequencies) -> Array:
-    """Returns static frequencies as float64 NumPy and traced ones as they are; requires [k], k >= 1."""
-    if is_static(frequencies):
-        frequencies = np.asarray(frequencies, np.float64)
-    if frequencies.ndim != 1 or frequencies.shape[0] == 0:
-        raise ValueError(f"frequencies must have shape [k] with k >= 1, got {frequencies.shape}.")
-    if is_static(frequencies):
-        return frequencies
-    if not jnp.issubdtype(frequencies.dtype, jnp.floating):
-        raise ValueError(f"frequencies must be floating point, got {frequencies.dtype}.")
-    # The 12-bit times of `_cycles` are exact in float32, not in the 16-bit formats.
-    return frequencies.astype(jnp.promote_types(frequencies.dtype, jnp.float32))

@@ -16,18 +16,21 @@ from resonance_jax.array_typing import (
 from resonance_jax.ops._checks import (
     check_bins,
     check_complex,
+    check_frequencies,
     check_mask,
     check_real_sequence,
     check_shape,
     is_static,
 )
+from resonance_jax.ops._chunks import work_in_columns
 from resonance_jax.ops.fourier import project, synthesize
 
 METHODS = ("auto", "fft", "matrix")
 UNSELECTED = ("drop", "pass")
 
 # Most bins for which the matrix form is the faster one, by FFT length: forward + backward, d = 256, float32, measured
-# by `python -m benchmarks.resonance --table` (benchmarks/results). Between rows the log of n is interpolated.
+# by `python -m benchmarks.resonance --table` (benchmarks/results). Between rows the log of n is interpolated. These are
+# bins spread over the whole spectrum; close ones cost less (`_chunks.work_in_columns`) and count for fewer.
 _MATRIX_BINS = {
     "cpu": ((1024, 128), (4096, 128), (16384, 128), (65536, 128)),
     "gpu": ((1024, 128), (65536, 128)),
@@ -130,7 +133,7 @@ def resonate_at(
     """
     x = jnp.asarray(x)
     check_real_sequence("x", x)
-    frequencies = np.asarray(frequencies) if is_static(frequencies) else frequencies
+    frequencies = check_frequencies(frequencies)
     _check_filter(x, weights, frequencies.shape[0], interference, unselected, mask)
     if is_static(frequencies):
         count = np.where((frequencies == 0) | (frequencies == 0.5), 1, 2)
@@ -163,7 +166,8 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
         return method
     table = _MATRIX_BINS.get(jax.default_backend(), _MATRIX_BINS["gpu"])
     lengths, most = zip(*table, strict=True)
-    return "matrix" if len(bins) <= np.interp(np.log(n), np.log(lengths), most) else "fft"
+    effective = work_in_columns(np.asarray(bins) / n, n, np.float32) / 2
+    return "matrix" if effective <= np.interp(np.log(n), np.log(lengths), most) else "fft"
 
 
 def mix(spectrum: Array, weights: Array, interference: Array | None) -> jax.Array:
