@@ -36,13 +36,13 @@ def fast_length(n: int) -> int:
     Args:
         n: a positive length.
     Raises:
-        ValueError: if n < 1.
+        ValueError: if n < 1 or n is not whole.
 
     >>> [fast_length(n) for n in (1, 11, 500, 4099)]
     [1, 12, 500, 4116]
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}.")
+    if n < 1 or n % 1:
+        raise ValueError(f"n must be a whole number and at least 1, got {n}.")
     while True:
         rest = n
         for prime in (2, 3, 5, 7):
@@ -272,7 +272,7 @@ def low_pass(x: RealSequence, cutoff: float, *, transition: float = 0.0) -> Real
     """
     x = jnp.asarray(x)
     check_real_sequence("x", x)
-    if not 0 < cutoff <= 0.5 or transition < 0:
+    if not (0 < cutoff <= 0.5 and transition >= 0):
         raise ValueError(
             f"expected 0 < cutoff <= 0.5 cycles per sample and transition >= 0, got {cutoff} and {transition}."
         )
