@@ -117,7 +117,8 @@ def split(x: jax.Array, size: int) -> jax.Array:
 
 def join(x: jax.Array, length: int) -> jax.Array:
     """Undoes `split`: [..., c, T, d] → [..., t, d]."""
-    return x.reshape(*x.shape[:-3], -1, x.shape[-1])[..., :length, :]
+    count, size, features = x.shape[-3:]
+    return x.reshape(*x.shape[:-3], count * size, features)[..., :length, :]
 
 
 def apply_table(table: Array, x: jax.Array) -> jax.Array:

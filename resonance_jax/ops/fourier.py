@@ -126,7 +126,8 @@ def project(
     if compressed is not None:
         basis, phases = compressed
         reduced = apply_table(basis.T, split(x, basis.shape[0]))  # [..., c, r, d]
-        parts = apply_table(phases.T, reduced.reshape(*x.shape[:-2], -1, x.shape[-1]))
+        reduced = reduced.reshape(*x.shape[:-2], phases.shape[0], x.shape[-1])
+        parts = apply_table(phases.T, reduced)
         real, imaginary = jnp.split(parts, 2, axis=-2)
         return jax.lax.complex(real, imaginary)
     size = chunk_size(length, chunk)
@@ -177,7 +178,9 @@ def synthesize(
         basis, phases = compressed
         parts = jnp.concatenate([spectrum.real, spectrum.imag], axis=-2)
         reduced = apply_table(phases, parts)  # [..., c r, d]
-        reduced = reduced.reshape(*spectrum.shape[:-2], -1, basis.shape[1], spectrum.shape[-1])
+        rank, features = basis.shape[1], spectrum.shape[-1]
+        count = phases.shape[0] // rank
+        reduced = reduced.reshape(*spectrum.shape[:-2], count, rank, features)
         return join(apply_table(basis, reduced), length)
     size = chunk_size(length, chunk)
     count = -(-length // size)
