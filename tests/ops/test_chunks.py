@@ -1,0 +1,51 @@
+"""Chunked sums with the compressed tables of close frequencies, against direct sums."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resonance_jax.ops._chunks import apply_table, compressed_tables, work_in_columns
+from resonance_jax.ops.fourier import project, synthesize
+
+BANDS = {
+    "lowest bins": np.arange(40) / 2000,
+    "a band off the grid": 0.3 + np.linspace(0, 0.02, 40) ** 1.1,
+    "two bands": np.concatenate([np.arange(20) / 4000, 0.4 + np.arange(20) / 4000]),
+}
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-12)])
+@pytest.mark.parametrize("length, chunk", [(2048, None), (2039, None), (2048, 150)])
+@pytest.mark.parametrize("band", BANDS)
+def test_close_frequencies_share_a_narrow_table(band, length, chunk, dtype, tolerance):
+    f = BANDS[band]
+    tables = compressed_tables(f, length, chunk, dtype)
+    assert tables is not None and tables[0].shape[1] < 0.75 * 2 * len(f)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, length, 3)).astype(dtype)
+    waves = np.exp(-2j * np.pi * np.remainder(np.outer(f, np.arange(length)), 1.0))
+    with jax.enable_x64(dtype is np.float64):
+        spectrum = np.asarray(project(jnp.asarray(x), f, chunk=chunk))
+        expected = np.einsum("kt,btd->bkd", waves, x)
+        assert np.linalg.norm(spectrum - expected) < tolerance * np.linalg.norm(expected)
+        signal = np.asarray(synthesize(jnp.asarray(spectrum), f, length, chunk=chunk))
+    assert spectrum.dtype == np.result_type(dtype, np.complex64) and signal.dtype == dtype
+    expected = np.einsum("kt,bkd->btd", waves.conj(), spectrum).real
+    assert np.linalg.norm(signal - expected) < tolerance * np.linalg.norm(expected)
+
+
+def test_spread_and_traced_frequencies_keep_their_own_columns():
+    spread = np.arange(32) / 64
+    assert compressed_tables(spread, 2048, None, np.float32) is None
+    assert work_in_columns(spread, 2048, np.float32) == 64
+    assert compressed_tables(jnp.asarray(spread / 100), 2048, None, np.float32) is None
+    assert work_in_columns(spread / 100, 2048, np.float32) < 32
+
+
+@pytest.mark.parametrize("features", [2, 5, 9])
+def test_a_table_applies_alike_copied_and_shared(features):
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((5, 7)).astype(np.float32)
+    x = rng.standard_normal((3, 2, 7, features)).astype(np.float32)
+    np.testing.assert_allclose(apply_table(table, jnp.asarray(x)), table @ x, atol=1e-5)
