@@ -29,10 +29,11 @@ METHODS = ("auto", "fft", "matrix")
 UNSELECTED = ("drop", "pass")
 
 # Most bins for which the matrix form is the faster one, by FFT length: forward + backward, d = 256, float32, measured
-# by `python -m benchmarks.resonance --table` (benchmarks/results). Between rows the log of n is interpolated. These are
-# bins spread over the whole spectrum; close ones cost less (`_chunks.work_in_columns`) and count for fewer.
+# by `python -m benchmarks.resonance --table` (benchmarks/results; not yet on a GPU). Between rows the log of n is
+# interpolated. These are bins spread over the whole spectrum; close ones cost less (`work_in_columns`) and count for
+# fewer.
 _MATRIX_BINS = {
-    "cpu": ((1024, 128), (4096, 128), (16384, 128), (65536, 128)),
+    "cpu": ((1024, 149), (4096, 124), (16384, 119)),
     "gpu": ((1024, 128), (65536, 128)),
 }
 
