@@ -12,6 +12,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from resonance_jax.training.config import RESUMABLE_FIELDS, TrainConfig, config_differences
+from resonance_jax.training.seal import check_seal, seal
 from resonance_jax.training.state_arrays import (
     CheckpointError,
     CheckpointMismatchError,
@@ -61,16 +62,16 @@ class CheckpointStore:
         self._config = config
         self._read_only = read_only
         self._best: int | None = None
+        self._saving: int | None = None
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         # Which checkpoints are kept is decided here, not by orbax: its policies skip a save while
         # another is in progress, and want a metric with every checkpoint to keep the best.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None,
-            create=not self._read_only,
-            cleanup_tmp_directories=not self._read_only,
-        )
+        if not self._read_only:
+            for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=not self._read_only)
         return ocp.CheckpointManager(self.directory, options=options)
 
     def steps(self) -> list[int]:
@@ -114,6 +115,7 @@ class CheckpointStore:
                     arrays=ocp.args.StandardSave(drop_empty(arrays)), host=ocp.args.JsonSave(meta)
                 )
                 self._manager.save(step, args=items, force=True)
+            self._saving = step
         if wait:
             self.wait()
 
@@ -121,6 +123,9 @@ class CheckpointStore:
         """Waits for a save in progress; raises its error."""
         with self._explained(None):
             self._manager.wait_until_finished()
+            if self._saving is not None:
+                seal(self.directory / str(self._saving))
+        self._saving = None
 
     def close(self) -> None:
         """Waits, deletes what need not be kept, and releases the folder."""
@@ -169,6 +174,7 @@ class CheckpointStore:
         return None
 
     def _read(self, step: int) -> Restored:
+        check_seal(self.directory / str(step))
         saved = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))
         meta = saved["host"]
         config = TrainConfig.from_dict(meta["config"])
@@ -226,6 +232,7 @@ class CheckpointStore:
             self._manager.close()
         except Exception as error:  # Closing waits for the failed save, and raises its error again.
             logger.debug("closing after a failed save: %s", error)
+        self._saving = None
         self._manager = self._open()
 
 
