@@ -10,9 +10,10 @@ import numpy as np
 
 from resonance_jax.array_typing import RealSequence, SequenceMask
 from resonance_jax.layers import initializers
+from resonance_jax.ops._checks import check_real_sequence
 from resonance_jax.ops.fourier import STRATEGIES, fast_length, select_bins
 from resonance_jax.ops.polar import from_polar
-from resonance_jax.ops.resonance import resonate, resonate_at
+from resonance_jax.ops.resonance import METHODS, resonate, resonate_at
 
 SELECTIONS = (*STRATEGIES, "learned", "continuous")
 
@@ -41,7 +42,7 @@ class ResonanceLayer(nn.Module):
         unselected: "drop" zeroes the other frequencies, "pass" keeps them.
         dropout: rate on the filter's output.
         post_norm: add the residual and LayerNorm.
-        method: "auto", "fft" or "matrix" (see `resonance.resonate`).
+        method: "auto", "fft" or "matrix" (see `resonance.resonate`); off the grid always the matrix form.
         dtype: of the computation outside the transform, and of the result; None is the input's.
         param_dtype: of the parameters.
     """
@@ -67,15 +68,10 @@ class ResonanceLayer(nn.Module):
         """Maps x [b, t, d] to y [b, t, d]; hidden steps of the mask neither speak nor hear.
 
         Raises:
-            ValueError: if x does not have `features`, a selection is unknown, or there are too few bins.
+            ValueError: if x is not real [b, t, features], an option is not as stated, or there are too few bins.
         """
         x = jnp.asarray(x, self.dtype or x.dtype)
-        if x.shape[-1] != self.features:
-            raise ValueError(f"expected {self.features} features, got x of shape {x.shape}.")
-        if self.selection not in SELECTIONS:
-            raise ValueError(
-                f"unknown selection {self.selection!r}; choose one of {', '.join(SELECTIONS)}."
-            )
+        _check_input(self, x)
         learned = self.selection == "learned"
         k = (self.num_candidates or 2 * self.num_frequencies) if learned else self.num_frequencies
         small = initializers.small_normal(0.02)
@@ -87,6 +83,7 @@ class ResonanceLayer(nn.Module):
             parts = self.param(
                 "interference", initializers.small_interference, (2, k, k), self.param_dtype
             )
+            parts = jnp.asarray(parts, jnp.promote_types(parts.dtype, jnp.float32))
             interference = jax.lax.complex(parts[0], parts[1])
         if learned:
             weights, interference = self._gated(weights, interference)
@@ -94,51 +91,78 @@ class ResonanceLayer(nn.Module):
         y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
-        return nn.LayerNorm(dtype=self.dtype, param_dtype=self.param_dtype)(x + y)
+        return nn.LayerNorm(dtype=x.dtype, param_dtype=self.param_dtype)(x + y)
 
     def _filter(self, x, k, weights, interference, mask):
         """Calls the op on the grid of this length, or off it where the frequencies are fixed or learned."""
-        n = fast_length(x.shape[-2])
+        length, n = x.shape[-2], fast_length(x.shape[-2])
+        reference = fast_length(self.reference_length or length)
         options: dict[str, Any] = dict(
             interference=interference, unselected=self.unselected, mask=mask
         )
         if self.selection == "continuous":
-            start = (self._bins(n, k) + 0.5) / (n + 2)  # between the grid's lines, inside (0, 1/2)
-            logit = self.param(
-                "frequency_logit", initializers.frequency_logit(start), (k,), self.param_dtype
-            )
+            start = nn.initializers.zeros  # once trained, the frequencies fit any length
+            if not self.has_variable("params", "frequency_logit"):
+                between = (self._bins(reference, k) + 0.5) / (reference + 2)  # inside (0, 1/2)
+                start = initializers.frequency_logit(between)
+            logit = self.param("frequency_logit", start, (k,), self.param_dtype)
             frequencies = 0.5 * jax.nn.sigmoid(logit)
             self.sow("intermediates", "frequencies", frequencies)
             return resonate_at(x, weights, frequencies, **options)
-        reference = fast_length(self.reference_length or x.shape[-2])
         bins = self._bins(reference, k)
         self.sow("intermediates", "frequencies", jnp.asarray(bins / reference, jnp.float32))
-        if reference != n:
+        padded = self.reference_length is not None and length != n  # would scale y by length / n
+        if reference != n or padded:
             return resonate_at(x, weights, bins / reference, **options)
         return resonate(x, weights, bins, fft_length=n, method=self.method, **options)
 
     def _bins(self, n, k) -> np.ndarray:
         low, high = (round(edge * (n // 2 + 1)) for edge in self.band)
+        if k > high - low:
+            name = "num_candidates" if self.selection == "learned" else "num_frequencies"
+            raise ValueError(
+                f"{name} = {k} is more than the {high - low} bins that length {n} has in band "
+                f"{self.band}; ask for fewer, or use a longer sequence or a wider band."
+            )
         strategy = self.selection if self.selection in STRATEGIES else "low"
         return low + select_bins(high - low, k, strategy)
 
     def _gated(self, weights, interference):
         """Multiplies by the straight-through gate; where it is 0 a frequency counts as unselected."""
-        k = weights.shape[0]
-        if k < self.num_frequencies:
-            raise ValueError(
-                f"num_candidates = {k} is less than num_frequencies = {self.num_frequencies}."
-            )
-        logit = self.param("gate_logit", nn.initializers.zeros, (k,), self.param_dtype)
+        logit = self.param("gate_logit", nn.initializers.zeros, weights.shape[:1], self.param_dtype)
         soft = jax.nn.sigmoid(logit)
         chosen = jax.lax.top_k(logit, self.num_frequencies)[1]
         hard = jnp.zeros_like(soft).at[chosen].set(1)
-        gate = hard + soft - jax.lax.stop_gradient(soft)
+        gate = hard + (soft - jax.lax.stop_gradient(soft))  # exactly hard forwards
         self.sow("intermediates", "gate", hard)
         if interference is not None:
             interference = gate[:, None] * interference * gate[None, :]
         rest = 1 - gate[:, None] if self.unselected == "pass" else 0
         return gate[:, None] * weights + rest, interference
+
+
+def _check_input(layer: ResonanceLayer, x) -> None:
+    """Requires a real x [..., t, features] and options that mean something."""
+    check_real_sequence("x", x)
+    if x.shape[-1] != layer.features:
+        raise ValueError(f"expected {layer.features} features, got x of shape {x.shape}.")
+    for name, choices in (("selection", SELECTIONS), ("method", METHODS)):
+        if getattr(layer, name) not in choices:
+            raise ValueError(
+                f"unknown {name} {getattr(layer, name)!r}; choose one of {', '.join(choices)}."
+            )
+    k, candidates, band = layer.num_frequencies, layer.num_candidates, layer.band
+    if k < 1:
+        raise ValueError(f"num_frequencies must be at least 1, got {k}.")
+    if candidates is not None and (layer.selection != "learned" or candidates < k):
+        raise ValueError(
+            "num_candidates is for selection='learned' and at least num_frequencies, got "
+            f"{candidates} with selection={layer.selection!r} and num_frequencies = {k}."
+        )
+    if not 0 <= band[0] < band[1] <= 1:
+        raise ValueError(
+            f"band must be fractions (low, high) with 0 <= low < high <= 1, got {band}."
+        )
 
 
 AdaptiveResonance = functools.partial(ResonanceLayer, selection="learned")
@@ -186,6 +210,7 @@ class MultiScaleResonance(nn.Module):
                 f"num_frequencies = {self.num_frequencies} must be a multiple of "
                 f"num_scales = {self.num_scales}."
             )
+        x = jnp.asarray(x, self.dtype or x.dtype)
         edges = [2.0**-scale for scale in range(self.num_scales)] + [0.0]
         bands = [
             ResonanceLayer(
@@ -203,9 +228,9 @@ class MultiScaleResonance(nn.Module):
             )(x, mask)
             for scale in range(self.num_scales)
         ]
-        dense = nn.Dense(self.features, dtype=self.dtype, param_dtype=self.param_dtype)
+        dense = nn.Dense(self.features, dtype=x.dtype, param_dtype=self.param_dtype)
         y = dense(jnp.concatenate(bands, axis=-1))
         y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
-        return nn.LayerNorm(dtype=self.dtype, param_dtype=self.param_dtype)(x + y)
+        return nn.LayerNorm(dtype=x.dtype, param_dtype=self.param_dtype)(x + y)
