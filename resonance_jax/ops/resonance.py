@@ -166,9 +166,13 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
     if method != "auto":
         return method
     table = _MATRIX_BINS.get(jax.default_backend(), _MATRIX_BINS["gpu"])
-    lengths, most = zip(*table, strict=True)
+    lengths, counts = zip(*table, strict=True)
+    most = np.interp(np.log(n), np.log(lengths), counts)
+    # k bins fill a band at least k/n wide, so r > 2T k/n and the work exceeds r k/T: no need to make the tables.
+    if 2 * len(bins) ** 2 / n > most:
+        return "fft"
     effective = work_in_columns(np.asarray(bins) / n, n, np.float32) / 2
-    return "matrix" if effective <= np.interp(np.log(n), np.log(lengths), most) else "fft"
+    return "matrix" if effective <= most else "fft"
 
 
 def mix(spectrum: Array, weights: Array, interference: Array | None) -> jax.Array:
