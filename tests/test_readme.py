@@ -1,0 +1,46 @@
+"""The README's examples run, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resonance_jax import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+
+
+def test_own_loop_learns_and_is_short() -> None:
+    block = next(block for block in BLOCKS if "train_step(" in block)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+    names: dict = {}
+    exec(block, names)
+    assert float(names["metrics"]["accuracy"]) > 0.9
+
+
+def test_functions_and_layers_work_alone() -> None:
+    block = next(block for block in BLOCKS if "ResonanceLayer(" in block)
+    names: dict = {}
+    exec(block, names)
+    assert names["y"].shape == (4, 700, 16)
+    assert np.all(np.isfinite(names["gradient"]))
+
+
+def test_every_example_is_run() -> None:
+    assert len(BLOCKS) == 2
+
+
+@pytest.mark.parametrize("target", ["train", "test"])
+def test_make_targets_exist(target: str) -> None:
+    assert f"make {target}" in README
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), flags=re.M)
+
+
+def test_named_files_and_experiments_exist() -> None:
+    for path in re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"^\| `([^`]+/)`", README, re.M):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"resonance-jax train (\w+)", README):
+        assert name in cli.list_experiments()
