@@ -154,6 +154,10 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
 
     Raises:
         ValueError: if the method is unknown, or is "matrix" with traced bins.
+
+    >>> import numpy as np
+    >>> choose_method(4096, np.arange(8)), choose_method(4096, np.arange(2049))
+    ('matrix', 'fft')
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}.")
@@ -175,7 +179,7 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
     return "matrix" if effective <= most else "fft"
 
 
-def mix(spectrum: Array, weights: Array, interference: Array | None) -> jax.Array:
+def _mix(spectrum: Array, weights: Array, interference: Array | None) -> jax.Array:
     """Applies S = W ⊙ X and S ← S + M S to a spectrum [..., k, d]."""
     spectrum = jnp.asarray(spectrum) * weights
     if interference is None:
@@ -204,7 +208,7 @@ def _resonate_fft(x, weights, bins, interference, unselected, n):
     full = jnp.fft.rfft(
         jnp.swapaxes(x, -1, -2), n=n
     )  # [..., d, n//2 + 1]: the last axis is the fast one
-    selected = mix(jnp.swapaxes(full[..., bins], -1, -2), weights, interference)
+    selected = _mix(jnp.swapaxes(full[..., bins], -1, -2), weights, interference)
     real_only = ((bins == 0) | (2 * bins == n))[:, None]
     selected = jax.lax.complex(selected.real, jnp.where(real_only, 0, selected.imag))
     base = jnp.zeros_like(full) if unselected == "drop" else full
@@ -214,7 +218,7 @@ def _resonate_fft(x, weights, bins, interference, unselected, n):
 
 def _resonate_matrix(x, weights, frequencies, scale, interference, unselected):
     spectrum = project(x, frequencies)
-    selected = mix(spectrum, weights, interference)
+    selected = _mix(spectrum, weights, interference)
     change = selected if unselected == "drop" else selected - spectrum
     y = synthesize(change * jnp.asarray(scale, x.dtype)[:, None], frequencies, x.shape[-2])
     return y if unselected == "drop" else x + y

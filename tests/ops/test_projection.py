@@ -211,7 +211,7 @@ def test_dtypes(x64, dtype):
 @pytest.mark.error_message
 def test_errors_of_project_and_synthesize():
     x, spectrum = jnp.ones((4, 1)), jnp.ones((2, 1), complex)
-    for f in (np.ones((1, 1)), np.ones(0), jnp.ones((1, 1)), np.float64(0.2)):
+    for f in (np.ones((1, 1)), np.ones(0), jnp.ones((1, 1)), np.array(0.2)):
         with pytest.raises(ValueError, match=r"frequencies must have shape \[k\] with k >= 1, got"):
             fourier.project(x, f)
     for f in (np.arange(3), jnp.arange(3), np.ones(2, complex)):

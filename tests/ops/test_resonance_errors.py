@@ -53,7 +53,7 @@ def test_all_masked_row_is_named():
 def test_errors_of_resonate_at():
     x, weights = np.ones((4, 2), np.float32), np.ones((2, 2), complex)
     with pytest.raises(ValueError, match=r"frequencies must have shape \[k\]"):
-        resonate_at(x, weights, np.float64(0.1))
+        resonate_at(x, weights, np.array(0.1))
     with pytest.raises(ValueError, match=r"frequencies must be real floating point.*divide bins"):
         resonate_at(x, weights, np.arange(2))
     with pytest.raises(ValueError, match=r"weights must have shape \(3, 2\), got \(2, 2\)"):
