@@ -106,14 +106,17 @@ def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
     Raises:
         ValueError: if the configuration is of another type.
     """
-    for config_type, module in MODELS.values():
-        if type(config) is config_type:
-            return module(config, **dtypes)
-    raise ValueError(
-        f"no model for a {type(config).__name__}; expected one of {', '.join(MODELS)}."
-    )
+    return MODELS[model_name(config)][1](config, **dtypes)
 
 
 def model_name(config: SequenceConfig) -> str:
-    """Returns "resonance", "transformer" or "fnet"."""
-    return next(name for name, (kind, _) in MODELS.items() if type(config) is kind)
+    """Returns "resonance", "transformer" or "fnet".
+
+    Raises:
+        ValueError: if the configuration is of another type.
+    """
+    for name, (config_type, _) in MODELS.items():
+        if type(config) is config_type:
+            return name
+    expected = ", ".join(config_type.__name__ for config_type, _ in MODELS.values())
+    raise ValueError(f"no model for a {type(config).__name__}; expected one of {expected}.")

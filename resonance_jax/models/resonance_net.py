@@ -43,9 +43,17 @@ class ResonanceNetConfig(SequenceConfig):
             raise ValueError(
                 f"num_frequencies = {self.num_frequencies} must be a multiple of num_scales = {self.num_scales}."
             )
-        if self.num_scales > 1 and self.unselected == "pass":
+        if self.num_scales > 1 and (self.unselected == "pass" or self.num_candidates):
             raise ValueError(
-                "unselected='pass' needs num_scales=1: parallel bands are concatenated."
+                "unselected='pass' and num_candidates need num_scales=1: parallel bands are concatenated."
+            )
+        if self.num_candidates and (
+            self.selection != "learned" or self.num_candidates < self.num_frequencies
+        ):
+            raise ValueError(
+                "num_candidates is for selection='learned' and at least num_frequencies, got "
+                f"{self.num_candidates} with selection={self.selection!r} and "
+                f"num_frequencies = {self.num_frequencies}."
             )
         for name, choices in (("selection", SELECTIONS), ("unselected", UNSELECTED)):
             if getattr(self, name) not in choices:

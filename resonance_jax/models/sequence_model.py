@@ -10,6 +10,7 @@ import numpy as np
 
 from resonance_jax.array_typing import Array
 from resonance_jax.layers.block import MixerBlock
+from resonance_jax.ops._checks import check_mask
 
 HEADS = ("classify", "per_token", "regress")
 POOLINGS = ("mean", "max", "mean_max")
@@ -41,7 +42,7 @@ class SequenceConfig:
     patch_size: int = 1
     """Steps (or pixels a side) in one token."""
     patch_stride: int = 0
-    """Steps between the starts of two patches; 0 is patch_size (no overlap)."""
+    """Steps between the starts of two patches, at most patch_size; 0 is patch_size (no overlap)."""
     vocab_size: int = 0
     """Ids of an embedding; 0 takes real inputs."""
 
@@ -60,11 +61,16 @@ class SequenceConfig:
                 raise ValueError(
                     f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}."
                 )
-        if self.vocab_size and (self.patch_size > 1 or self.patch_stride > 1):
+        if self.patch_stride > self.patch_size:
+            raise ValueError(
+                f"patch_stride = {self.patch_stride} would skip samples between patches of "
+                f"patch_size = {self.patch_size}; it must not be larger."
+            )
+        if self.vocab_size and self.patch_size > 1:
             raise ValueError(
                 "patches of token ids make no sense; use patch_size=1 with vocab_size."
             )
-        if self.head == "per_token" and (self.patch_size > 1 or self.patch_stride > 1):
+        if self.head == "per_token" and self.patch_size > 1:
             raise ValueError("head='per_token' needs one token per step; use patch_size=1.")
 
 
@@ -159,7 +165,7 @@ class SequenceModel(nn.Module):
 
 
 def pool(x: Array, mask: Array | None, pooling: str) -> Array:
-    """Reduces x [b, t, d] over the observed steps to [b, d], or [b, 2d] for "mean_max"."""
+    """Reduces x [b, t, d] over the observed steps to [b, d], or [b, 2d] for "mean_max"; 0 for a row without any."""
     parts = []
     if mask is None:
         mask = jnp.ones(x.shape[:2], bool)
@@ -168,7 +174,8 @@ def pool(x: Array, mask: Array | None, pooling: str) -> Array:
         parts.append(jnp.sum(jnp.where(mask[..., None], x, 0), axis=1) / count)
     if "max" in pooling:
         lowest = jnp.finfo(x.dtype).min
-        parts.append(jnp.max(jnp.where(mask[..., None], x, lowest), axis=1))
+        highest = jnp.max(jnp.where(mask[..., None], x, lowest), axis=1)
+        parts.append(jnp.where(jnp.any(mask, axis=1)[:, None], highest, 0))
     return jnp.concatenate(parts, axis=-1)
 
 
@@ -204,7 +211,4 @@ def _check_inputs(inputs, mask, config) -> None:
     if mask is not None:
         if inputs.ndim == 4:
             raise ValueError("images take no mask.")
-        if tuple(mask.shape) != tuple(inputs.shape[:2]) or mask.dtype != bool:
-            raise ValueError(
-                f"mask must be boolean {inputs.shape[:2]}, got {mask.dtype} {tuple(mask.shape)}."
-            )
+        check_mask(mask, inputs if inputs.ndim == 3 else inputs[..., None])
