@@ -16,10 +16,10 @@ import jax.numpy as jnp
 
 from resonance_jax.data.dataset import load_dataset
 from resonance_jax.data.split import Dataset
-from resonance_jax.models.baselines import make_model
 from resonance_jax.training.checkpoint import CheckpointStore, check_same_run
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.evaluation import evaluate
+from resonance_jax.training.program import shared_model
 from resonance_jax.training.result import RunResult, write_atomically
 from resonance_jax.training.run import Run
 from resonance_jax.training.signals import noticed_signals
@@ -134,7 +134,7 @@ def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:
     if restored is None:
         raise missing
     saved = restored.arrays.get("ema_params") or restored.arrays["params"]
-    model = make_model(restored.config.model)
+    model = shared_model(restored.config.model)
     return restored.config, model, jax.tree.map(jnp.asarray, saved), restored.step
 
 

@@ -8,18 +8,17 @@ import jax
 
 from resonance_jax.data.iterator import BatchIterator
 from resonance_jax.data.split import Dataset, Split, hold_out
-from resonance_jax.models.baselines import make_model
 from resonance_jax.training.checkpoint import CheckpointStore
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.evaluation import Evaluation, evaluate
 from resonance_jax.training.metrics_log import MetricsLog
 from resonance_jax.training.monitor import check_finite
-from resonance_jax.training.optimizer import learning_rates, make_optimizer
+from resonance_jax.training.optimizer import learning_rates
+from resonance_jax.training.program import get_program
 from resonance_jax.training.progress import ProgressReporter
 from resonance_jax.training.result import RunResult, surroundings, write_atomically
 from resonance_jax.training.signals import SignalFlag, TrainingInterrupted
 from resonance_jax.training.state_arrays import from_arrays
-from resonance_jax.training.step import init_state, train_step
 
 # Steps in flight before the host waits: without a bound, a loop of steps with a collective can
 # deadlock on forced host devices, and the host runs far ahead of what it reports.
@@ -46,7 +45,9 @@ class Run:
         )
         self.steps_per_epoch = self.batches.batches_per_epoch
         self.total = config.num_epochs * self.steps_per_epoch
-        self.state = self._init_state()
+        self.program = get_program(config, self.total)
+        self._first_batch = _first_rows(self.train_split, config.batch_size)
+        self.state = self.program.init_state(config.seed, self._first_batch)
         self.step = 0
         self.interval = {"loss": 0.0, "accuracy": 0.0, "count": 0}  # Sums since the last log line.
         self.best: dict[str, Any] | None = None
@@ -75,37 +76,14 @@ class Run:
         with ProgressReporter(total, self.config.num_epochs, title, enabled=progress) as self.shown:
             for line in self.messages:
                 self.shown.note(line)
-            compiled = self._compile()
+            self.compiled = self.program.compile(self.state, self._first_batch)
             self.watch.start(self.step)
             while self.step < total:
-                self.state, metrics = compiled(self.state, next(self.batches))
+                self.state, metrics = self.compiled.call(self.state, next(self.batches))
                 self._pending.append(metrics)
                 self.step += 1
                 self._after_step(flag, last=self.step == total)
             return self._finish()
-
-    def _init_state(self) -> Any:
-        config = self.config
-        return init_state(
-            make_model(config.model),
-            make_optimizer(config, self.total),
-            jax.random.key(config.seed),
-            _first_rows(self.train_split, config.batch_size),
-            loss=config.model.head,
-            label_smoothing=config.label_smoothing,
-            ema_decay=config.ema_decay,
-            accumulation_steps=config.accumulation_steps,
-            monitor_stability=config.monitor_stability,
-        )
-
-    def _compile(self) -> Any:
-        """Compiles ahead of time, so that time and memory of the step can be told."""
-        started = time.perf_counter()
-        batch = _first_rows(self.train_split, self.config.batch_size)
-        compiled = train_step.lower(self.state, batch).compile()
-        self.compile_seconds = time.perf_counter() - started
-        self.peak_memory = _peak_memory(compiled)
-        return compiled
 
     def _after_step(self, flag: SignalFlag, *, last: bool) -> None:
         config, step, stop = self.config, self.step, flag.received
@@ -242,8 +220,8 @@ class Run:
             validation_accuracy=validation_accuracy,
             parameters=sum(leaf.size for leaf in jax.tree.leaves(self.state.params)),
             seconds_per_epoch=self.watch.seconds / epochs,
-            compile_seconds=self.compile_seconds,
-            peak_memory_bytes=self.peak_memory,
+            compile_seconds=self.compiled.seconds,
+            peak_memory_bytes=self.compiled.peak_memory,
             train_seconds=self.watch.seconds,
             steps=self.step,
             epochs=epochs,
@@ -289,11 +267,3 @@ def _splits(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split | None]
 def _first_rows(split: Split, count: int) -> dict[str, Any]:
     rows = {"inputs": split.inputs[:count], "labels": split.labels[:count]}
     return rows if split.mask is None else rows | {"mask": split.mask[:count]}
-
-
-def _peak_memory(compiled: Any) -> int | None:
-    sizes = compiled.memory_analysis()
-    if sizes is None:
-        return None
-    used = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
-    return int(used - sizes.alias_size_in_bytes)

@@ -119,14 +119,15 @@ def _named_loss(name: str, label_smoothing: float) -> LossFunction:
 def init_parameters(model: nn.Module, key: jax.Array, batch: Batch) -> Any:
     """Initialises a model's parameters for the first row of a batch."""
     row = {name: batch[name][:1] for name in ("inputs", "mask") if name in batch}
+    return _init_parameters(model, key, row)
 
-    def init(key: jax.Array, row: dict[str, Any]) -> Any:
-        params_key, dropout_key = jax.random.split(key)
-        keys = {"params": params_key, "dropout": dropout_key}
-        inputs = row.pop("inputs")
-        return model.init(keys, inputs, deterministic=True, **row)["params"]
 
-    return jax.jit(init)(key, row)
+@partial(jax.jit, static_argnames="model")
+def _init_parameters(model: nn.Module, key: jax.Array, row: dict[str, Any]) -> Any:
+    params_key, dropout_key = jax.random.split(key)
+    keys = {"params": params_key, "dropout": dropout_key}
+    mask = {"mask": row["mask"]} if "mask" in row else {}
+    return model.init(keys, row["inputs"], deterministic=True, **mask)["params"]
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -1,0 +1,98 @@
+"""Model, optimizer and compiled step of a configuration, shared by runs that differ in seed or data only."""
+
+import dataclasses
+import time
+from functools import lru_cache
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from resonance_jax.models.baselines import make_model
+from resonance_jax.training.config import RESUMABLE_FIELDS, ModelConfig, TrainConfig
+from resonance_jax.training.optimizer import make_optimizer
+from resonance_jax.training.step import Batch, TrainState, init_state, train_step
+
+# Fields that neither the model nor a step depends on (num_epochs only through the number of steps).
+_OUTSIDE = RESUMABLE_FIELDS | {
+    *("experiment", "dataset", "seed", "num_epochs", "augment"),
+    *("validation_fraction", "max_skipped_steps"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """A training step for batches of one shape."""
+
+    call: Any
+    """(state, batch) -> (state, metrics), as `train_step`."""
+    seconds: float
+    """Time to trace and compile it."""
+    peak_memory: int | None
+    """Bytes: arguments + outputs + temporaries − aliased; None if XLA does not say."""
+
+
+class Program:
+    """What a configuration makes of a state and a batch.
+
+    Args:
+        config: the configuration.
+        num_steps: steps of the whole run.
+    """
+
+    def __init__(self, config: TrainConfig, num_steps: int) -> None:
+        self._config = config
+        self.model = shared_model(config.model)
+        self.optimizer = make_optimizer(config, num_steps)
+        self._steps: dict[Any, CompiledStep] = {}
+
+    def init_state(self, seed: int, batch: Batch) -> TrainState:
+        """Returns the state before the first step."""
+        config = self._config
+        return init_state(
+            self.model,
+            self.optimizer,
+            jax.random.key(seed),
+            batch,
+            loss=config.model.head,
+            label_smoothing=config.label_smoothing,
+            ema_decay=config.ema_decay,
+            accumulation_steps=config.accumulation_steps,
+            monitor_stability=config.monitor_stability,
+        )
+
+    def compile(self, state: TrainState, batch: Batch) -> CompiledStep:
+        """Compiles the step ahead of time, once for each shape of batch."""
+        shapes = tuple(sorted((name, leaf.shape, str(leaf.dtype)) for name, leaf in batch.items()))
+        if shapes not in self._steps:
+            started = time.perf_counter()
+            call = train_step.lower(state, batch).compile()
+            seconds = time.perf_counter() - started
+            self._steps[shapes] = CompiledStep(call, seconds, _peak_memory(call))
+        return self._steps[shapes]
+
+
+def get_program(config: TrainConfig, num_steps: int) -> Program:
+    """Returns the program of a configuration, the same one for all its seeds."""
+    default = TrainConfig()
+    outside = {name: getattr(default, name) for name in _OUTSIDE}
+    return _programs(dataclasses.replace(config, **outside), num_steps)
+
+
+@lru_cache(maxsize=8)
+def shared_model(config: ModelConfig) -> nn.Module:
+    """Returns a configuration's module, the same one each time, which shares what is compiled for it."""
+    return make_model(config)
+
+
+@lru_cache(maxsize=4)
+def _programs(config: TrainConfig, num_steps: int) -> Program:
+    return Program(config, num_steps)
+
+
+def _peak_memory(compiled: Any) -> int | None:
+    sizes = compiled.memory_analysis()
+    if sizes is None:
+        return None
+    used = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+    return int(used - sizes.alias_size_in_bytes)
