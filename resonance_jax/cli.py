@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib.util
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +91,8 @@ class Inspect:
     """Folder of the run."""
     out: Path | None = None
     """The page to write; inspection/index.html in the run's folder by default."""
+    data_dir: Path | None = None
+    """Folder of the data; the run's own by default."""
 
 
 Command = (
@@ -122,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingInterrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal_number
+    except KeyboardInterrupt:  # while nothing trains, or a second time
+        print("resonance-jax: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except USER_ERRORS as error:
         print(f"resonance-jax: {error}", file=sys.stderr)
         return 2
@@ -142,19 +148,23 @@ def find_experiment(name: str) -> ModuleType:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown experiment {name!r}; {hint}known: {', '.join(known)}.")
+    if not _is_experiment(path):
+        raise ValueError(f"{path} is no experiment: it has no get_config(model).")
     spec = importlib.util.spec_from_file_location(f"experiments.{path.stem}", path)
     assert spec is not None and spec.loader is not None  # a .py file always has both
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{path} is no experiment: it has no get_config(model).")
     return module
 
 
 def list_experiments() -> list[str]:
     """Returns the names that `find_experiment` knows."""
     files = [file for folder in EXPERIMENT_FOLDERS for file in folder.glob("*.py")]
-    return sorted({file.stem for file in files if "def get_config" in file.read_text("utf-8")})
+    return sorted({file.stem for file in files if _is_experiment(file)})
+
+
+def _is_experiment(path: Path) -> bool:
+    return "def get_config" in path.read_text("utf-8")
 
 
 def make_configs(
@@ -171,10 +181,11 @@ def make_configs(
         ValueError: if the experiment or a model is unknown, or there is no seed.
     """
     experiment = find_experiment(name)
-    models = models or tuple(getattr(experiment, "MODELS", MODELS))
-    unknown = [model for model in models if model not in MODELS]
+    known = tuple(getattr(experiment, "MODELS", MODELS))
+    models = models or known
+    unknown = [model for model in models if model not in known]
     if unknown:
-        raise ValueError(f"unknown model {unknown[0]!r}; choose of {', '.join(MODELS)}.")
+        raise ValueError(f"unknown model {unknown[0]!r}; {name} has {', '.join(known)}.")
     if not seeds:
         raise ValueError("--seeds needs at least one seed.")
     if any(word == "--seed" or word.startswith("--seed=") for word in overrides):
@@ -234,7 +245,7 @@ def _evaluate(evaluate: Evaluate) -> int:
 
 
 def _inspect(inspect: Inspect) -> int:
-    spectra = compare.read_spectra(inspect.run)
+    spectra = compare.read_spectra(inspect.run, inspect.data_dir)
     page = inspect.out or inspect.run / "inspection" / "index.html"
     for path in report.write_inspection(page, spectra, f"Learned spectra of {inspect.run}"):
         print(path)

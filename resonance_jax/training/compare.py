@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,20 @@ def train_all(
     Returns:
         (the results in order, the path of report.html).
     Raises:
-        ValueError: if there is no configuration, or they are not of one experiment.
+        ValueError: if there is no configuration, they are not of one experiment, or two share a folder.
     """
     experiments = sorted({config.experiment for config in configs})
     if len(experiments) != 1:
         raise ValueError(f"expected runs of one experiment, got {experiments or 'none'}.")
+    folders = [run_directory(config, root) for config in configs]
+    twice = [folder for folder, count in Counter(folders).items() if count > 1]
+    if twice:
+        raise ValueError(f"each run needs a model and a seed of its own; twice: {twice[0]}.")
     done = []
     for config in configs:
         done.append(train_and_evaluate(config, run_directory(config, root), **options))
         if results is not None:
             write_results(results, done, configs, command=command)
-    folders = [run_directory(config, root) for config in configs]
     spectra = {folder: read_spectra(folder) for folder in folders}
     report = write_report(
         Path(root) / experiments[0] / "report.html", folders, spectra, command=command
@@ -54,16 +58,19 @@ def train_all(
     return done, report
 
 
-def read_spectra(run_dir: str | Path) -> list[LayerSpectrum]:
+def read_spectra(run_dir: str | Path, data_dir: str | Path | None = None) -> list[LayerSpectrum]:
     """Reads the learned spectra of a run's latest checkpoint, at the length of its test series.
 
+    Args:
+        run_dir: folder of the run.
+        data_dir: folder of the data; None takes the configuration's.
     Returns:
         One `LayerSpectrum` a layer; empty for a model without resonance layers.
     """
     config, model, params = load_run(run_dir)
     if config.model_name != "resonance":
         return []
-    row = load_dataset(config.dataset, config.data_dir).test.inputs[:1]
+    row = load_dataset(config.dataset, data_dir or config.data_dir).test.inputs[:1]
     _, recorded = model.apply({"params": params}, jnp.asarray(row), mutable=["intermediates"])
     return collect_spectra(params, recorded["intermediates"])
 
