@@ -306,8 +306,7 @@ def test_number_of_ffts_in_the_compiled_program(method, least, most):
     assert least <= count <= most
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("method", ["fft", "matrix"])
+@pytest.mark.parametrize(("method", "dtype"), [("fft", "bfloat16"), ("matrix", "float16")])
 def test_16_bit_inputs_are_summed_in_float32_and_rounded_once(method, dtype):
     x, weights, interference, bins, _ = arguments(16, 16)
     x = jnp.asarray(x, dtype)
