@@ -46,14 +46,14 @@ def get_config(model: str = "resonance") -> TrainConfig:
         raise ValueError(f"this experiment trains {', '.join(MODELS)}, not {model!r}")
     return TrainConfig(
         experiment="kill_resume",
-        dataset="Chinatown",
+        dataset="ECG200",
         model=ResonanceNetConfig(1, 2, hidden_dim=16, num_layers=1, num_frequencies=4),
-        num_epochs=100,
+        num_epochs=60,
         batch_size=10,
         ema_decay=0.99,
         augment=("jitter",),
         validation_fraction=0.2,
-        checkpoint_every=7,
+        checkpoint_every=20,
         log_every=3,
         eval_every=10,
     )
@@ -79,14 +79,17 @@ def kill_and_resume(
         whole = folder / "whole"
         if _start(given, whole).wait() != 0:
             raise RuntimeError("the uninterrupted training failed")
-    seconds = json.loads((whole / "result.json").read_text())["train_seconds"]
+    result = json.loads((whole / "result.json").read_text())
+    # After a line of the log the kill waits for up to two more, to strike between lines as well.
+    pause = 2 * config.log_every * result["train_seconds"] / result["steps"]
     moments = random.Random(seed)
     killed, steps = folder / "killed", []
     while len(steps) < kills:
+        # Each kill has an equal part of the training to strike in, at a random step.
+        target = (len(steps) + moments.random()) * result["steps"] / (kills + 1)
         process = _start(given, killed)
-        _wait_for_training(process, killed)
-        # Each kill has an equal part of the training to strike in, at random.
-        time.sleep(moments.uniform(0, seconds / (kills + 1)))
+        _wait_for_step(process, killed, target)
+        time.sleep(moments.uniform(0, pause))
         process.send_signal(signal.SIGKILL)
         if process.wait() == -signal.SIGKILL:
             steps.append(_last_step(killed))
@@ -94,7 +97,7 @@ def kill_and_resume(
             raise RuntimeError(f"the training failed with exit status {process.returncode}")
         else:  # It had ended before the kill, on a machine that had got faster: from the start.
             shutil.rmtree(killed)
-            steps, seconds = [], seconds / 2
+            steps, pause = [], pause / 4
     if _start(given, killed).wait() != 0:
         raise RuntimeError("the last resumption failed")
     return {"kills": kills, "steps": steps, "differences": differences(whole, killed)}
@@ -116,19 +119,20 @@ def _start(given: Path, folder: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", WORKER, str(given), str(folder)], env=os.environ)
 
 
-def _wait_for_training(process: subprocess.Popen, folder: Path) -> None:
-    """Waits until the process has logged a step of its own."""
+def _wait_for_step(process: subprocess.Popen, folder: Path, target: float) -> None:
+    """Waits until the process has logged a step of its own beyond the target, or ended."""
     path = folder / "metrics.jsonl"
     before = path.stat().st_mtime_ns if path.exists() else 0
-    lines = -1
+    trimmed: int | None = None
     while process.poll() is None:
-        if path.exists() and path.stat().st_mtime_ns != before:
-            # The first change is the trimming, the next one a new line.
-            count = path.read_bytes().count(b"\n")
-            if 0 <= lines < count:
-                return
-            lines = count
         time.sleep(0.001)
+        if not path.exists() or path.stat().st_mtime_ns == before:
+            continue
+        # The first change is the trimming, whatever comes later is new.
+        size = path.stat().st_size
+        trimmed = size if trimmed is None else trimmed
+        if size > trimmed and _last_step(folder) >= target:
+            return
 
 
 def _last_step(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ class CheckpointStore:
 
         Args:
             state: copied before this returns, so it may be donated.
-            host: JSON values to save with it.
+            host: JSON values to save with it; copied likewise.
             best: step of the best checkpoint, which is kept besides the latest.
             wait: return only when the checkpoint is safely written.
         Raises:
@@ -110,6 +111,8 @@ class CheckpointStore:
                 "best": best,
                 "host": host,
             }
+            # JSON is written in the background: what the caller changes meanwhile must not get in.
+            meta = json.loads(json.dumps(meta))
             with self._explained(step):
                 items = ocp.args.Composite(
                     arrays=ocp.args.StandardSave(drop_empty(arrays)), host=ocp.args.JsonSave(meta)

@@ -71,11 +71,14 @@ def test_restores_the_latest(store, state):
 
 def test_a_save_copies_before_it_returns(store, state, batch):
     expected = checksum(to_arrays(state))
-    store.save(state, {})
+    host = {"sums": {"loss": 0.5}}
+    store.save(state, host)
+    host["sums"]["loss"] = 2.0
     for _ in range(3):
         state, _ = train_step(state, batch)  # Reuses the memory of the state being saved.
     store.wait()
     assert checksum(restore(store).arrays) == expected
+    assert restore(store).host == {"sums": {"loss": 0.5}}
 
 
 def test_keeps_the_latest_and_the_best(store, state):
