@@ -64,6 +64,8 @@ class CheckpointStore:
         self._read_only = read_only
         self._best: int | None = None
         self._saving: int | None = None
+        # Its threads log a failed save with pages of traceback; here it is raised, and said once.
+        logging.getLogger("absl").addFilter(_is_no_orbax_error)
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -221,7 +223,7 @@ class CheckpointStore:
             self._discard_unfinished()
             steps = self.steps()
             what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-            why = "the disk is full" if _is_disk_full(error) else str(error).strip()
+            why = "the disk is full" if is_disk_full(error) else str(error).strip()
             left = f"the latest good one is of step {steps[-1]}" if steps else "there is none yet"
             raise CheckpointError(
                 f"could not save {what} in {self.directory}: {why}. Checkpoints saved before are "
@@ -253,6 +255,10 @@ def check_same_run(config: TrainConfig, saved: TrainConfig, place: Path) -> None
         )
 
 
+def _is_no_orbax_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
 def _field(config: TrainConfig, name: str) -> Any:
     value: Any = config
     for part in name.split("."):
@@ -260,7 +266,8 @@ def _field(config: TrainConfig, name: str) -> Any:
     return value
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Says whether an error means that there is no room left."""
     # Where tensorstore writes, the error number survives in the text only.
     code = getattr(error, "errno", None)
     return code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)

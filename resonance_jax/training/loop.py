@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from resonance_jax.data.dataset import load_dataset
 from resonance_jax.data.split import Dataset
-from resonance_jax.training.checkpoint import CheckpointStore, check_same_run
+from resonance_jax.training.checkpoint import CheckpointStore, check_same_run, is_disk_full
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.evaluation import evaluate
 from resonance_jax.training.program import shared_model
@@ -63,6 +63,20 @@ def train_and_evaluate(
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     run_dir = Path(run_dir)
+    try:
+        return _train_and_evaluate(config, run_dir, resume, progress, max_steps)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise CheckpointError(
+            f"the disk is full: nothing more can be written in {run_dir}. Its checkpoints are intact; "
+            "make room and run the same command again: it continues from there."
+        ) from error
+
+
+def _train_and_evaluate(
+    config: TrainConfig, run_dir: Path, resume: bool, progress: bool, max_steps: int | None
+) -> RunResult:
     if not resume:
         _delete_run(run_dir)
     finished = _prepare_folder(config, run_dir, max_steps)

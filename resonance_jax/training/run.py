@@ -62,8 +62,10 @@ class Run:
 
     def close(self) -> None:
         """Waits for a checkpoint in progress and closes the files."""
-        self.log.close()
-        self.store.close()
+        try:
+            self.log.close()
+        finally:
+            self.store.close()
 
     def train(self, flag: SignalFlag, *, progress: bool, max_steps: int | None) -> RunResult:
         """Trains to the end, or to `max_steps`, or until a signal arrives.

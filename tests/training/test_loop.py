@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from resonance_jax.training.loop import (
     run_directory,
     train_and_evaluate,
 )
-from resonance_jax.training.metrics_log import read_metrics
+from resonance_jax.training.metrics_log import MetricsLog, read_metrics
 from resonance_jax.training.monitor import NonFiniteGradientError
 from resonance_jax.training.result import RunResult
 from resonance_jax.training.signals import TrainingInterrupted
@@ -164,6 +165,22 @@ def test_a_model_that_does_not_fit_the_data(toy_config, tmp_path, change, messag
     model = dataclasses.replace(toy_config.model, **change)
     with pytest.raises(ValueError, match=message):
         train_and_evaluate(dataclasses.replace(toy_config, model=model), tmp_path)
+
+
+@pytest.mark.error_message
+def test_a_disk_full_of_metrics(toy_config, whole_run, tmp_path, monkeypatch):
+    def fail(self, record):
+        if record["step"] >= 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, record)
+
+    write = MetricsLog.write
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", fail)
+        with pytest.raises(CheckpointError, match=r"disk is full: .* checkpoints are intact"):
+            train_and_evaluate(toy_config, tmp_path, progress=False)
+    train_and_evaluate(toy_config, tmp_path, progress=False)
+    assert differences(whole_run[0], tmp_path) == []
 
 
 @pytest.mark.error_message
