@@ -36,3 +36,12 @@ def random_variables():
         return jax.tree.map(lambda s: jnp.asarray(0.3 * rng.normal(size=s.shape), s.dtype), shapes)
 
     return draw
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """Compiles without optimization, in half the time: for modules that train whole models a few steps."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -56,7 +56,7 @@ def train_words(folder):
 
 
 @pytest.fixture(scope="module")
-def run(folder, train_words):
+def run(folder, train_words, quick_compile):
     """The folder of the run that the command line trained."""
     assert cli.main(train_words) == 0
     return folder / "runs" / "small" / "resonance-seed0"

@@ -25,7 +25,7 @@ def series(length=12, rows=4, seed=0):
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(quick_compile):
     """Two steps of a loop of one's own, at one length, with padding."""
     model = ResonanceNet(CONFIG)
     mask = np.arange(12) < np.array([[12], [9], [12], [5]])
