@@ -1,7 +1,7 @@
 """The optimizer: magnitudes, phases and all other parameters each by their own rate and clipping."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ LABELS: Mapping[str, str] = {
 }
 
 
+@runtime_checkable
 class OptimizerConfig(Protocol):
     """The fields that `make_optimizer` reads; `TrainConfig` has them all."""
 

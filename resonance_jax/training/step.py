@@ -18,9 +18,12 @@ Batch = Mapping[str, Any]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a step reads and writes; the fields from `apply_fn` on are static."""
+    """Everything that a step reads and writes; the fields from `apply_fn` on are static.
 
-    step: jax.Array
+    The leaves are arrays, but annotated Any: JAX puts shapes and placeholders there too.
+    """
+
+    step: Any
     """Steps taken, skipped ones included; int32."""
     params: Any
     """Parameters."""
@@ -28,11 +31,11 @@ class TrainState(flax.struct.PyTreeNode):
     """State of the optimizer."""
     ema_params: Any
     """Moving average of the parameters, or None."""
-    rng: jax.Array
+    rng: Any
     """Key that the key of every step is folded from; never changes."""
-    skipped: jax.Array
+    skipped: Any
     """Steps skipped in all because something was not finite; int32."""
-    consecutive_skipped: jax.Array
+    consecutive_skipped: Any
     """Steps skipped up to now since the last good one; int32."""
     apply_fn: Callable[..., Any] = flax.struct.field(pytree_node=False)
     """The model's `apply`."""
