@@ -3,8 +3,8 @@
 Claim: kill −9 at 10 random moments, resumed each time: parameters, optimizer, moving average and metrics are identical.
 Command: python -m experiments.kill_resume
 Hardware: 2 CPU cores
-Time: TIME
-Score: SCORE
+Time: 2.5 minutes beside other work
+Score: 10 kills between steps 39 and 438 of 480, no bit differs (results/kill_resume.json)
 """
 
 import argparse
