@@ -1,13 +1,19 @@
 """Blocks against NumPy: norm → mixer (⊙ gate) → residual → norm → MLP → residual."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.layers.block import MixerBlock, ResonanceBlock
+from resonance_jax.layers import block as blocks
 from resonance_jax.layers.resonance import MultiScaleResonance, ResonanceLayer
+
+# As Any: to a type checker the result of a module's `apply` is a union.
+MixerBlock: Any = blocks.MixerBlock
+ResonanceBlock: Any = blocks.ResonanceBlock
 
 FEATURES = 4
 
@@ -102,7 +108,7 @@ def test_resonance_block_is_a_block_around_resonance(random_variables, num_scale
     params = variables["params"]
     assert params["block"]["mlp_in"]["kernel"].shape == (FEATURES, 2 * FEATURES)
     make = {1: ResonanceLayer, 2: MultiScaleResonance}[num_scales]
-    options = {} if num_scales == 1 else {"num_scales": 2}
+    options: dict[str, Any] = {} if num_scales == 1 else {"num_scales": 2}
     mixer = make(FEATURES, 4, selection="uniform", post_norm=False, **options)
 
     def mix(u):
@@ -131,7 +137,7 @@ def test_every_option_reaches_the_layer():
         kinds = (ResonanceLayer, MultiScaleResonance)
         return next(module for module in seen if isinstance(module, kinds))
 
-    options = dict(
+    options: dict[str, Any] = dict(
         selection="learned",
         num_candidates=6,
         reference_length=20,

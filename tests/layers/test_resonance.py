@@ -1,12 +1,19 @@
 """ResonanceLayer against a slow NumPy twin, and what masks, gates and lengths must not do."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.layers.resonance import AdaptiveResonance, MultiScaleResonance, ResonanceLayer
+from resonance_jax.layers import resonance
 from resonance_jax.ops.fourier import select_bins
+
+# As Any: to a type checker the result of a module's `apply` is a union.
+ResonanceLayer: Any = resonance.ResonanceLayer
+AdaptiveResonance: Any = resonance.AdaptiveResonance
+MultiScaleResonance: Any = resonance.MultiScaleResonance
 
 FEATURES, FREQUENCIES = 4, 3
 LENGTH, PADDED = 11, 12

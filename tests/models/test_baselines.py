@@ -1,18 +1,18 @@
 """The mixers of Transformer and FNet against NumPy, and the table of models."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resonance_jax.models import baselines
 from resonance_jax.models.baselines import (
     MODELS,
     FNet,
     FNetConfig,
-    FourierMixing,
-    SelfAttention,
     Transformer,
     TransformerConfig,
     make_model,
@@ -21,7 +21,11 @@ from resonance_jax.models.baselines import (
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig
 
-SMALL = dict(input_dim=1, output_dim=2, hidden_dim=4, num_layers=2, mlp_dim=5)
+# As Any: to a type checker the result of a module's `apply` is a union.
+FourierMixing: Any = baselines.FourierMixing
+SelfAttention: Any = baselines.SelfAttention
+
+SMALL: dict[str, Any] = dict(input_dim=1, output_dim=2, hidden_dim=4, num_layers=2, mlp_dim=5)
 
 
 def normal(*shape, seed=0):

@@ -1,6 +1,7 @@
 """ResonanceNet: its options, and the ways in which people use it: apply, a loop of one's own, NNX."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -118,7 +119,8 @@ def test_options_change_the_output(random_variables):
         {"gate": False},
     ):
         other = ResonanceNet(dataclasses.replace(CONFIG, **change))
-        assert not np.allclose(other.apply(variables, x), expected, atol=1e-4), change
+        found: Any = other.apply(variables, x)
+        assert not np.allclose(found, expected, atol=1e-4), change
 
 
 def test_every_option_reaches_the_block():

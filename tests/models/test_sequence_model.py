@@ -1,5 +1,7 @@
 """What all models share, around a mixer that adds nothing: stem, positions, masks, pooling, head."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,9 +33,9 @@ class Plain(SequenceModel):
         return Nothing()
 
 
-def make(**options):
-    options = dict(hidden_dim=FEATURES, num_layers=1, mlp_dim=0) | options
-    return Plain(SequenceConfig(CHANNELS, OUTPUTS, **options))
+def make(**options: Any) -> Any:
+    shape: dict[str, Any] = dict(hidden_dim=FEATURES, num_layers=1, mlp_dim=0)
+    return Plain(SequenceConfig(CHANNELS, OUTPUTS, **shape | options))
 
 
 def normal(*shape, seed=0):

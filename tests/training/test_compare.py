@@ -22,7 +22,7 @@ from resonance_jax.training.result import RunResult
 FNET = FNetConfig(input_dim=1, output_dim=2, hidden_dim=4, num_layers=1, mlp_dim=0)
 
 
-def result_of(model, seed, accuracy, seconds, memory=2**20):
+def result_of(model, seed, accuracy, seconds, memory: int | None = 2**20):
     return RunResult(
         experiment="forda",
         model=model,
