@@ -33,8 +33,8 @@ def get_config(model: str = "resonance") -> TrainConfig:
             "transformer": TransformerConfig(**SHAPE, mlp_dim=64),
             "fnet": FNetConfig(**SHAPE, mlp_dim=128),
         }[model],
-        num_epochs=12,
+        num_epochs=8,
         augment=("circular_shift",),
         ema_decay=0.99,
-        eval_every=3,
+        eval_every=4,
     )

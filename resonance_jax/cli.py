@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
-import rich
+import rich.console
 import tyro
 
 from resonance_jax.models.baselines import MODELS
@@ -25,6 +25,7 @@ from resonance_jax.training.state_arrays import CheckpointError
 
 PACKAGE = Path(__file__).parent
 EXPERIMENT_FOLDERS = (Path("experiments"), PACKAGE.parent / "experiments", PACKAGE / "experiments")
+TABLE_WIDTH = 110
 USER_ERRORS = (ValueError, OSError, CheckpointError, NonFiniteGradientError)
 
 
@@ -215,7 +216,9 @@ def _train(train: Train, overrides: list[str], command: str) -> int:
         resume=not train.fresh,
         progress=not train.quiet,
     )
-    rich.print(report.format_table(results))
+    # A table too wide for the terminal wraps; cut to its width it would lose figures.
+    width = max(rich.console.Console().width, TABLE_WIDTH)
+    rich.console.Console(width=width).print(report.format_table(results))
     print(f"report: {page}")
     return 0
 

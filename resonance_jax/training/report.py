@@ -143,9 +143,10 @@ def format_table(results: Iterable[Any]) -> Table:
     dicts = [dataclasses.asdict(r) if dataclasses.is_dataclass(r) else dict(r) for r in results]  # pyright: ignore
     records = [Run(Path(f"{r['model']}-seed{r['seed']}"), {}, r) for r in dicts]
     summary.label_runs(records)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+        header = column.replace(" ", "\n")  # a word a line: a narrower table
+        table.add_column(header, justify="right" if index else "left", no_wrap=True)
     for row in summarize(records):
         cells = (f"{row.cells[0]} *" if row.best else row.cells[0], *row.cells[1:])
         # Text, not markup: a name may hold brackets.
