@@ -51,7 +51,7 @@ def median_seconds(function: Callable[..., Any], *args: Any, repeats: int = 5) -
     return float(np.median(seconds))
 
 
-def fit_slope(n: Sequence[float], seconds: Sequence[float]) -> Slope:
+def fit_slope(n: Sequence[int | float], seconds: Sequence[int | float]) -> Slope:
     """Fits seconds = c n^a on logarithms and returns a with its 95 % interval.
 
     With residuals r_i of N points, s² = Σ r² / (N − 2) and t the 97.5 % quantile of Student's t with N − 2 degrees of
@@ -75,7 +75,7 @@ def fit_slope(n: Sequence[float], seconds: Sequence[float]) -> Slope:
     return Slope(float(slope), float(slope - half), float(slope + half))
 
 
-def aic(n: Sequence[float], seconds: Sequence[float], law: str) -> float:
+def aic(n: Sequence[int | float], seconds: Sequence[int | float], law: str) -> float:
     """Returns Akaike's criterion of seconds = c g(n) e^ε, ε normal: the law with the lowest value fits best.
 
     AIC = N log(Σ r² / N) + 4 with r the residuals of log seconds − log g(n) about their mean; the two fitted parameters
@@ -101,7 +101,9 @@ def aic(n: Sequence[float], seconds: Sequence[float], law: str) -> float:
     return float(len(y) * np.log(variance) + 4)
 
 
-def _logarithms(n: Sequence[float], seconds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _logarithms(
+    n: Sequence[int | float], seconds: Sequence[int | float]
+) -> tuple[np.ndarray, np.ndarray]:
     if len(n) != len(seconds) or not len(n):
         raise ValueError(f"expected a time for each size, got {len(n)} and {len(seconds)}.")
     both = np.asarray([n, seconds], float)
