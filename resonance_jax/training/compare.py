@@ -99,7 +99,6 @@ def write_results(
         "configs": {model: shown[model] for model in models},
         "runs": [dataclasses.asdict(result) for result in results],
     }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 

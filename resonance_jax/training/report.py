@@ -14,40 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from resonance_jax.training import plots, summary
+from resonance_jax.training import html, plots, summary
 from resonance_jax.training.plots import LayerSpectrum
+from resonance_jax.training.result import write_atomically
 from resonance_jax.training.summary import COLUMNS, Run, read_run, summarize
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #626a73; --line: #d8dce1; --page: #fbfbfa;
-  --best: #e8f3ee; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e6e8; --soft: #9aa2ab; --line: #3a4048;
-  --page: #16181b; --best: #1d3a2f; } }
-body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 4rem; background: var(--page);
-  color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .5rem; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; } p, figcaption, caption { max-width: 46rem; }
-.note, figcaption, caption, dt { color: var(--soft); font-size: .875rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: 1rem 0; }
-dd { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-caption { caption-side: bottom; text-align: left; padding-top: .6rem; }
-th, td { padding: .38rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
-  font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-tr.best td { background: var(--best); font-weight: 600; }
-figure { margin: 0 0 1rem; } .grid { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px;
-  padding: .7rem; box-sizing: border-box; border: 1px solid var(--line); }
-figcaption { padding: .3rem .1rem; }
-summary { cursor: pointer; padding: .25rem 0; } code, pre { font-size: .82rem; }
-pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; }
-"""
 
 
 def collect_spectra(
@@ -110,7 +84,8 @@ def write_report(
         *(_spectra_section(run, layers[run.path]) for run in records if layers.get(run.path)),
         _configurations(records),
     ]
-    return _write_atomically(Path(path), _page(title, sections).encode())
+    write_atomically(path, html.page(title, sections))
+    return Path(path)
 
 
 def write_inspection(
@@ -129,9 +104,11 @@ def write_inspection(
     for index, spectrum in enumerate(spectra):
         name = re.sub(r"[^A-Za-z0-9_]+", "-", spectrum.name).strip("-") or "layer"
         png = path.with_name(f"{path.stem}-{index:02d}-{name}.png")
-        written.append(_write_atomically(png, plots.png_bytes(plots.layer_spectrum(spectrum))))
-    page = _page(title, [_spectrum_table(spectra), _spectrum_figures(spectra)])
-    return [_write_atomically(path, page.encode()), *written]
+        write_atomically(png, plots.png_bytes(plots.layer_spectrum(spectrum)))
+        written.append(png)
+    page = html.page(title, [_spectrum_table(spectra), _spectrum_figures(spectra)])
+    write_atomically(path, page)
+    return [path, *written]
 
 
 def format_table(results: Iterable[Any]) -> Table:
@@ -216,9 +193,9 @@ def _curves(runs: Sequence[Run]) -> str:
     groups = "Each group has its own rate and its own clipping; norms are taken before clipping."
     return (
         "<h2>Training</h2>"
-        + _figure(plots.training_curves(curves), "Loss and accuracy by epoch", learning)
+        + html.figure(plots.training_curves(curves), "Loss and accuracy by epoch", learning)
         + "<h2>Gradient norms and learning rates</h2>"
-        + _figure(plots.gradient_traces(traces), "Gradient norms and learning rates", groups)
+        + html.figure(plots.gradient_traces(traces), "Gradient norms and learning rates", groups)
     )
 
 
@@ -230,7 +207,7 @@ def _confusions(runs: Sequence[Run]) -> str:
             names = run.get("class_names") or range(len(counts))
             image = plots.confusion_matrix(np.asarray(counts), [str(name) for name in names])
             accuracy = f"{run.title}: test accuracy {run.number('test_accuracy'):.4f}"
-            figures += _figure(image, f"Confusion matrix of {run.title}", accuracy)
+            figures += html.figure(image, f"Confusion matrix of {run.title}", accuracy)
     note = "Numbers are test examples; the shade is the share of the true class."
     head = f'<h2>Confusion</h2><p class="note">{note}</p>'
     return f'{head}<div class="grid">{figures}</div>' if figures else ""
@@ -242,7 +219,9 @@ def _spectra_section(run: Run, spectra: Sequence[LayerSpectrum]) -> str:
 
 
 def _spectrum_figures(spectra: Sequence[LayerSpectrum]) -> str:
-    return "".join(_figure(plots.layer_spectrum(s), f"Spectrum of {s.name}", "") for s in spectra)
+    return "".join(
+        html.figure(plots.layer_spectrum(s), f"Spectrum of {s.name}", "") for s in spectra
+    )
 
 
 def _spectrum_table(spectra: Sequence[LayerSpectrum]) -> str:
@@ -261,40 +240,12 @@ def _spectrum_table(spectra: Sequence[LayerSpectrum]) -> str:
 
 
 def _configurations(runs: Sequence[Run]) -> str:
-    html = "<h2>Configurations</h2>"
+    body = "<h2>Configurations</h2>"
     for run in runs:
         state = "" if run.result is not None else " (unfinished)"
         skipped = max((m.get("skipped") or 0 for m in run.records("train")), default=0)
         state += f" ({skipped:.0f} steps skipped: gradients not finite)" if skipped else ""
         text = escape(json.dumps(run.config, indent=2, ensure_ascii=False))
         head = f"<summary>{escape(run.title + state)}</summary>"
-        html += f"<details>{head}<pre>{text}</pre></details>"
-    return html
-
-
-def _figure(figure: Figure, alternative: str, caption: str) -> str:
-    width = round(float(figure.get_figwidth()) * 96)
-    image = f'<img src="{plots.data_uri(figure)}" width="{width}" alt="{escape(alternative)}">'
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure>{image}{below}</figure>"
-
-
-def _page(title: str, sections: Sequence[str]) -> str:
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    body = f"<h1>{escape(title)}</h1>" + "\n".join(sections)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}{view}</head>\n<body>{body}</body></html>\n'
-    )
-
-
-def _write_atomically(path: Path, content: bytes) -> Path:
-    """Writes beside the file and renames, so that a full disk leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        body += f"<details>{head}<pre>{text}</pre></details>"
+    return body

@@ -82,13 +82,15 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def write_atomically(path: str | Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, sees the old or the new text and nothing between."""
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file so that a reader, or a crash, sees the old or the new content and nothing between."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -58,6 +58,5 @@ def tune(
         )
         ranked = sorted(record["trials"], key=lambda trial: trial["validation_accuracy"])
         record["best"] = {trial["model"]: trial["name"] for trial in ranked}
-        Path(results).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(results, json.dumps(record, indent=1) + "\n")
     return record
