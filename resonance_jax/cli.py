@@ -1,4 +1,4 @@
-"""The command line: `resonance-jax train | tune | evaluate | inspect`. Parses, calls, prints."""
+"""The command line: `resonance-jax train | tune | evaluate | inspect | claims`. Parses, calls, prints."""
 
 import dataclasses
 import difflib
@@ -12,14 +12,18 @@ from types import ModuleType
 from typing import Annotated
 
 import rich.console
+import rich.live
 import tyro
 
+from resonance_jax.claims import ledger
+from resonance_jax.claims.page import format_ledger, make_page, summarize_verdicts
 from resonance_jax.models.baselines import MODELS
 from resonance_jax.training import compare, report
 from resonance_jax.training import tune as tuning
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.loop import evaluate_run
 from resonance_jax.training.monitor import NonFiniteGradientError
+from resonance_jax.training.result import write_atomically
 from resonance_jax.training.signals import TrainingInterrupted
 from resonance_jax.training.state_arrays import CheckpointError
 
@@ -96,11 +100,27 @@ class Inspect:
     """Folder of the data; the run's own by default."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """Measures the claims of the literature and decides each: holds, holds when ..., fails.
+
+    Prints a live table, and writes claims.json and claims.html.
+    """
+
+    ids: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Claims to measure, such as R3 N10; all by default."""
+    full: bool = False
+    """Full size: longer sequences, more seeds; hours for the claims that train models. Otherwise about 3 minutes."""
+    out: Path = Path("runs/claims")
+    """Folder of claims.json and claims.html."""
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Tune, tyro.conf.subcommand("tune")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Claims, tyro.conf.subcommand("claims")]
 )
 
 
@@ -122,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _tune(command, overrides, shlex.join(["resonance-jax", *words]))
         if overrides:
             raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
-        return _evaluate(command) if isinstance(command, Evaluate) else _inspect(command)
+        run = {Evaluate: _evaluate, Inspect: _inspect, Claims: _claims}[type(command)]
+        return run(command)
     except TrainingInterrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal_number
@@ -253,6 +274,29 @@ def _inspect(inspect: Inspect) -> int:
     for path in report.write_inspection(page, spectra, f"Learned spectra of {inspect.run}"):
         print(path)
     return 0
+
+
+def _claims(command: Claims) -> int:
+    folder = next(
+        folder / "claims" for folder in EXPERIMENT_FOLDERS if (folder / "claims").is_dir()
+    )
+    pending = ledger.load_pending(folder)
+    claims = ledger.select_claims(command.ids, ledger.load_claims(folder), pending)
+    size = "full" if command.full else "quick"
+    path = command.out / "claims.json"
+    with rich.live.Live(console=rich.console.Console(), auto_refresh=False) as live:
+
+        def show(running, records):
+            live.update(format_ledger(claims, records, running), refresh=True)
+
+        measured = ledger.measure_ledger(claims, path, size, report=show)
+    page = path.with_suffix(".html")
+    write_atomically(page, make_page(measured, pending))
+    print(f"{summarize_verdicts(measured['claims'], pending)}\n{path}\n{page}")
+    missing = [record["id"] for record in measured["claims"] if record["verdict"] is None]
+    if missing:
+        print(f"resonance-jax: not measured: {', '.join(missing)}", file=sys.stderr)
+    return 2 if missing else 0
 
 
 if __name__ == "__main__":

@@ -249,3 +249,64 @@ def test_mistakes_in_the_other_commands_are_named(run, folder, tmp_path, capsys)
 @pytest.mark.error_message
 def test_a_run_of_another_configuration_is_not_continued(run, train_words, capsys):
     assert "learning_rate" in failure(capsys, *train_words, "--learning-rate", "0.5")
+
+
+CLAIM = '''"""R{n}: one is {n}.
+
+Source: R.
+Decided by: comparing.
+"""
+from resonance_jax.claims.ledger import Decision
+
+def measure(seed, size):
+    return {{"one": 1, "length": len(size)}}
+
+def decide(runs):
+    return Decision("holds" if runs[0]["one"] == {n} else "fails", "one is 1", "One is one.")
+'''
+
+
+@pytest.fixture
+def ledger_folder(tmp_path, monkeypatch):
+    claims = tmp_path / "experiments" / "claims"
+    claims.mkdir(parents=True)
+    for n in (1, 2):
+        (claims / f"r{n}.py").write_text(CLAIM.format(n=n))
+    (claims / "_pending.py").write_text('PENDING = {"Q1": ("it spins.", "quaternions")}')
+    monkeypatch.setattr(cli, "EXPERIMENT_FOLDERS", (tmp_path / "none", tmp_path / "experiments"))
+    return tmp_path
+
+
+def test_claims_prints_a_table_and_writes_ledger_and_page(ledger_folder, capsys):
+    out = ledger_folder / "ledger"
+    assert cli.main(["claims", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "R1" in shown and "fails" in shown and "1 hold, 0 hold when …, 1 fail, 1 pending" in shown
+    )
+    ledger = json.loads((out / "claims.json").read_text())
+    assert [record["verdict"] for record in ledger["claims"]] == ["holds", "fails"]
+    assert "quaternions" in (out / "claims.html").read_text("utf-8")
+
+
+def test_claims_takes_ids_and_the_full_size(ledger_folder):
+    assert cli.main(["claims", "r2", "--full", "--out", str(ledger_folder)]) == 0
+    (record,) = json.loads((ledger_folder / "claims.json").read_text())["claims"]
+    assert (record["id"], len(record["runs"]), record["runs"][0]["length"]) == ("R2", 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["R3"], "unknown claim 'R3'. Did you mean R"), (["Q1"], "waits for")]
+)
+def test_claims_refuses_what_it_does_not_have(ledger_folder, capsys, words, message):
+    assert cli.main(["claims", *words, "--out", str(ledger_folder)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_claims_says_what_was_not_measured(ledger_folder, capsys):
+    path = ledger_folder / "experiments" / "claims" / "r1.py"
+    path.write_text(
+        path.read_text().replace("return {", "raise FileNotFoundError('no data')  # {", 1)
+    )
+    assert cli.main(["claims", "--out", str(ledger_folder)]) == 2
+    assert "not measured: R1" in capsys.readouterr().err

@@ -1,0 +1,41 @@
+"""Claims that cannot be measured yet, each with the part of the library that it waits for."""
+
+MEMORY = "holographic memory"
+LONG_CONTEXT = "the long-context model"
+QUATERNIONS = "quaternion layers"
+PHASE_FILTER = "the log-phase filter"
+
+PENDING = {
+    "N9": (
+        "capacity (A/λ²) log₂(1+SNR): 512, 1024, 2048 numbers hold 250, 500, 1000 patterns at error 0.04 to 0.05.",
+        MEMORY,
+    ),
+    "N12": (
+        "memory grows sub-linearly from 8K to 256K tokens, at 1.8 to 3.7 times a Transformer's speed.",
+        LONG_CONTEXT,
+    ),
+    "N13": (
+        "sequences 30 times longer than a Transformer's fit into the same memory.",
+        LONG_CONTEXT,
+    ),
+    "N14": (
+        "vocabularies of 500K to 1M tokens by hierarchical frequency embeddings.",
+        "frequency embeddings",
+    ),
+    "N15": (
+        "cross-modal fusion in frequency space works without attention.",
+        "the multimodal model",
+    ),
+    "Q1": (
+        "the Hamilton product is associative, not commutative, norm-multiplicative.",
+        QUATERNIONS,
+    ),
+    "Q2": ("the quaternion q(θ, ω, φ) of three angles has unit norm.", QUATERNIONS),
+    "Q3": ("q_L Ψ q_R† is a rotation in SO(4).", QUATERNIONS),
+    "Q4": ("the log-phase filter conserves energy.", PHASE_FILTER),
+    "Q5": ("noisy high frequencies cancel by interference.", PHASE_FILTER),
+    "Q6": ("the logarithm compresses, arctan bounds the phase by απ/2.", PHASE_FILTER),
+    "Q7": ("α adapts to the fractal dimension of the data.", "fractal dimension estimators"),
+    "Q8": ("the quaternion layer costs O(n log n).", QUATERNIONS),
+    "Q9": ("quaternion weights need a quarter of the parameters.", QUATERNIONS),
+}

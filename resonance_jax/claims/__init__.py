@@ -1,0 +1,1 @@
+"""The ledger of claims: measured, decided, printed and published."""
