@@ -1,12 +1,14 @@
 """The axis letters and array types used in every signature of the package.
 
 Letters: `*b` any leading batch axes, `b` one batch axis, `t` time (the signal axis), `d` features, `k` selected
-frequencies, `m` kernel length, `h` and `w` image height and width, `c` input channels, `o` outputs.
+frequencies, `m` kernel length, `h` and `w` image height and width, `c` input channels, `o` outputs,
+`f` all bins of a real spectrum, `i` and `j` rows and columns of a matrix, `p` patterns, `l` layers, `*g` a heads axis or
+none, `n` both axes of a square matrix.
 """
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Complex, Float, Integer
+from jaxtyping import Bool, Complex, Float, Inexact, Integer
 
 Array = jax.Array | np.ndarray
 
@@ -19,5 +21,15 @@ ComplexWeights = Complex[Array, "k d"]
 Interference = Complex[Array, "k k"]
 Frequencies = Float[Array, "k"]
 Bins = Integer[Array, "k"]
+FeatureSpectrum = Complex[Array, "*b d f"]
+Patterns = Complex[Array, "*g p f"]
+LayerPatterns = Complex[Array, "l *g f"]
+PatternKnots = Float[Array, "*b _"]
+SquareMatrix = Inexact[Array, "*b n n"]
 AnyReal = Float[Array, "*s"]
 AnyComplex = Complex[Array, "*s"]
+AnyShape = Float[Array, "..."]
+Scalar = Float[Array, ""]
+Matrix = Float[Array, "i j"]
+Covariance = Float[Array, "j j"]
+PowerSpectrum = Float[Array, "*b f d"]
