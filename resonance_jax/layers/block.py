@@ -56,9 +56,9 @@ class ResonanceBlock(nn.Module):
     """A `MixerBlock` around resonance.
 
     Attributes:
-        features, num_frequencies, selection, num_candidates, reference_length, use_interference, unselected, method:
-            of the `ResonanceLayer`; with num_scales > 1 of the `MultiScaleResonance`, which has neither
-            `num_candidates` nor `unselected`.
+        features, num_frequencies, selection, num_candidates, reference_length, use_interference, unselected,
+            component, parametrization, initial_spread, method: of the `ResonanceLayer`; with num_scales > 1 of the
+            `MultiScaleResonance`, which has neither `num_candidates` nor `unselected`.
         mlp_dim: hidden width of the MLP; None is 2 · features.
         gate, dropout, dtype, param_dtype: of the block.
     """
@@ -72,6 +72,9 @@ class ResonanceBlock(nn.Module):
     reference_length: int | None = None
     use_interference: bool = True
     unselected: str = "drop"
+    component: str = "complex"
+    parametrization: str = "polar"
+    initial_spread: float = 0.02
     mlp_dim: int | None = None
     gate: bool = True
     method: str = "auto"
@@ -96,6 +99,9 @@ class ResonanceBlock(nn.Module):
             selection=self.selection,
             reference_length=self.reference_length,
             use_interference=self.use_interference,
+            component=self.component,
+            parametrization=self.parametrization,
+            initial_spread=self.initial_spread,
             post_norm=False,
             method=self.method,
             dtype=self.dtype,

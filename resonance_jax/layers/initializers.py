@@ -12,6 +12,22 @@ def small_normal(scale: float):
     return jax.nn.initializers.normal(scale)
 
 
+def exp_normal(scale: float, key: jax.Array):
+    """Returns initializers of Re w and Im w for w = exp(a + ib), a and b ~ N(0, scale²), both of one draw by `key`."""
+
+    def start(part: str):
+        def init(own_key, shape, dtype=jnp.float32):
+            del own_key  # the parts of one w belong together
+            a, b = scale * jax.random.normal(
+                key, (2, *shape), jnp.promote_types(dtype, jnp.float32)
+            )
+            return jnp.asarray(getattr(jnp.exp(jax.lax.complex(a, b)), part), dtype)
+
+        return init
+
+    return start("real"), start("imag")
+
+
 def small_interference(key, shape, dtype=jnp.float32):
     """Draws real and imaginary parts [2, k, k] from N(0, (0.1/k)²): a sum over k mixes in about a tenth / √k."""
     return 0.1 / shape[-1] * jax.random.normal(key, shape, dtype)

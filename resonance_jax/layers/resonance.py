@@ -16,6 +16,8 @@ from resonance_jax.ops.polar import from_polar
 from resonance_jax.ops.resonance import METHODS, resonate, resonate_at
 
 SELECTIONS = (*STRATEGIES, "learned", "continuous")
+COMPONENTS = ("complex", "magnitude", "phase")
+PARAMETRIZATIONS = ("polar", "cartesian")
 
 
 class ResonanceLayer(nn.Module):
@@ -26,8 +28,9 @@ class ResonanceLayer(nn.Module):
     With `reference_length` they are those of that length, in cycles per sample, at every length: the layer then means
     the same thing for a longer or shorter stretch of the same signal.
 
-    Parameters: `log_magnitude`, `phase` (radians) [k, d], `interference` [2, k, k] (real and imaginary part), and
-    `gate_logit` (learned) or `frequency_logit` (continuous).
+    Parameters: `log_magnitude`, `phase` (radians) [k, d], or one of them (component), or `real`, `imag` [k, d]
+    (cartesian); `interference` [2, k, k] (real and imaginary part); `gate_logit` (learned) or `frequency_logit`
+    (continuous).
 
     Attributes:
         features: d.
@@ -39,6 +42,10 @@ class ResonanceLayer(nn.Module):
         band: the part of the spectrum that bins are selected from, as fractions of the bins 0 … N//2.
         reference_length: keep the frequencies of this length at every length; None follows the sequence.
         use_interference: let the selected frequencies mix through a learned complex k × k matrix.
+        component: "complex" learns magnitudes and phases; "magnitude" leaves every phase at 0 and "phase" every
+            magnitude at 1, without a parameter for it. The interference is complex in any case.
+        parametrization: "polar" learns log |W| and arg W, "cartesian" Re W and Im W, from the same distribution of W.
+        initial_spread: standard deviation of the log-magnitudes and phases that training starts from.
         unselected: "drop" zeroes the other frequencies, "pass" keeps them.
         dropout: rate on the filter's output.
         post_norm: add the residual and LayerNorm.
@@ -56,6 +63,9 @@ class ResonanceLayer(nn.Module):
     reference_length: int | None = None
     use_interference: bool = True
     unselected: str = "drop"
+    component: str = "complex"
+    parametrization: str = "polar"
+    initial_spread: float = 0.02
     post_norm: bool = True
     method: str = "auto"
     dtype: Any = None
@@ -74,10 +84,7 @@ class ResonanceLayer(nn.Module):
         _check_input(self, x)
         learned = self.selection == "learned"
         k = (self.num_candidates or 2 * self.num_frequencies) if learned else self.num_frequencies
-        small = initializers.small_normal(0.02)
-        log_magnitude = self.param("log_magnitude", small, (k, self.features), self.param_dtype)
-        phase = self.param("phase", small, (k, self.features), self.param_dtype)
-        weights = from_polar(jnp.exp(log_magnitude), phase)
+        weights = self._weights((k, self.features))
         interference = None
         if self.use_interference:
             parts = self.param(
@@ -92,6 +99,27 @@ class ResonanceLayer(nn.Module):
         if not self.post_norm:
             return y
         return nn.LayerNorm(dtype=x.dtype, param_dtype=self.param_dtype)(x + y)
+
+    def _weights(self, shape):
+        """Declares the parameters of W and returns it, complex, of this shape [k, d]."""
+        if self.parametrization == "cartesian":
+            starts = nn.initializers.zeros, nn.initializers.zeros
+            if not self.has_variable("params", "real"):
+                key = self.make_rng("params")
+                starts = initializers.exp_normal(self.initial_spread, key)
+            parts = [
+                self.param(name, start, shape, self.param_dtype)
+                for name, start in zip(("real", "imag"), starts, strict=True)
+            ]
+            dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+            return jax.lax.complex(*(jnp.asarray(part, dtype) for part in parts))
+        small = initializers.small_normal(self.initial_spread)
+        log_magnitude = phase = jnp.zeros(shape, self.param_dtype)
+        if self.component != "phase":
+            log_magnitude = self.param("log_magnitude", small, shape, self.param_dtype)
+        if self.component != "magnitude":
+            phase = self.param("phase", small, shape, self.param_dtype)
+        return from_polar(jnp.exp(log_magnitude), phase)
 
     def _filter(self, x, k, weights, interference, mask):
         """Calls the op on the grid of this length, or off it where the frequencies are fixed or learned."""
@@ -146,11 +174,17 @@ def _check_input(layer: ResonanceLayer, x) -> None:
     check_real_sequence("x", x)
     if x.shape[-1] != layer.features:
         raise ValueError(f"expected {layer.features} features, got x of shape {x.shape}.")
-    for name, choices in (("selection", SELECTIONS), ("method", METHODS)):
+    for name, choices in (
+        ("selection", SELECTIONS),
+        ("method", METHODS),
+        ("component", COMPONENTS),
+        ("parametrization", PARAMETRIZATIONS),
+    ):
         if getattr(layer, name) not in choices:
             raise ValueError(
                 f"unknown {name} {getattr(layer, name)!r}; choose one of {', '.join(choices)}."
             )
+    check_weights(layer.component, layer.parametrization, layer.initial_spread)
     k, candidates, band = layer.num_frequencies, layer.num_candidates, layer.band
     if k < 1:
         raise ValueError(f"num_frequencies must be at least 1, got {k}.")
@@ -163,6 +197,17 @@ def _check_input(layer: ResonanceLayer, x) -> None:
         raise ValueError(
             f"band must be fractions (low, high) with 0 <= low < high <= 1, got {band}."
         )
+
+
+def check_weights(component: str, parametrization: str, initial_spread: float) -> None:
+    """Requires options of the weights that go together."""
+    if parametrization == "cartesian" and component != "complex":
+        raise ValueError(
+            f"component = {component!r} needs parametrization='polar': a real and an imaginary part are magnitude "
+            "and phase at once."
+        )
+    if not 0 <= initial_spread < float("inf"):
+        raise ValueError(f"initial_spread must be finite and at least 0, got {initial_spread}.")
 
 
 AdaptiveResonance = functools.partial(ResonanceLayer, selection="learned")
@@ -192,6 +237,9 @@ class MultiScaleResonance(nn.Module):
     post_norm: bool = True
     reference_length: int | None = None
     use_interference: bool = True
+    component: str = "complex"
+    parametrization: str = "polar"
+    initial_spread: float = 0.02
     method: str = "auto"
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -220,6 +268,9 @@ class MultiScaleResonance(nn.Module):
                 band=(edges[scale + 1], edges[scale]),
                 reference_length=self.reference_length,
                 use_interference=self.use_interference,
+                component=self.component,
+                parametrization=self.parametrization,
+                initial_spread=self.initial_spread,
                 post_norm=False,
                 method=self.method,
                 dtype=self.dtype,

@@ -5,7 +5,12 @@ import dataclasses
 import flax.linen as nn
 
 from resonance_jax.layers.block import ResonanceBlock
-from resonance_jax.layers.resonance import SELECTIONS
+from resonance_jax.layers.resonance import (
+    COMPONENTS,
+    PARAMETRIZATIONS,
+    SELECTIONS,
+    check_weights,
+)
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
 from resonance_jax.ops.resonance import UNSELECTED
 
@@ -28,6 +33,12 @@ class ResonanceNetConfig(SequenceConfig):
     """Let frequencies mix through a learned complex matrix."""
     unselected: str = "drop"
     """"drop" or "pass" the frequencies that were not selected."""
+    component: str = "complex"
+    """"complex", or learn the "magnitude" or the "phase" of the weights alone (see ResonanceLayer)."""
+    parametrization: str = "polar"
+    """"polar" (log-magnitude and phase) or "cartesian" (real and imaginary part)."""
+    initial_spread: float = 0.02
+    """Standard deviation of the log-magnitudes and phases that training starts from."""
     gate: bool = True
     """Multiply by a gate computed from the block's input."""
 
@@ -55,11 +66,17 @@ class ResonanceNetConfig(SequenceConfig):
                 f"{self.num_candidates} with selection={self.selection!r} and "
                 f"num_frequencies = {self.num_frequencies}."
             )
-        for name, choices in (("selection", SELECTIONS), ("unselected", UNSELECTED)):
+        for name, choices in (
+            ("selection", SELECTIONS),
+            ("unselected", UNSELECTED),
+            ("component", COMPONENTS),
+            ("parametrization", PARAMETRIZATIONS),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}."
                 )
+        check_weights(self.component, self.parametrization, self.initial_spread)
 
 
 class ResonanceNet(SequenceModel):
@@ -88,6 +105,9 @@ class ResonanceNet(SequenceModel):
             reference_length=config.reference_length or None,
             use_interference=config.interference,
             unselected=config.unselected,
+            component=config.component,
+            parametrization=config.parametrization,
+            initial_spread=config.initial_spread,
             mlp_dim=config.mlp_dim,
             gate=config.gate,
             dtype=self.dtype,

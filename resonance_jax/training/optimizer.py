@@ -14,6 +14,9 @@ GROUPS = ("magnitude", "phase", "other")
 LABELS: Mapping[str, str] = {
     "log_magnitude": "magnitude",
     "phase": "phase",
+    # The parts of w = exp(a + ib) ≈ 1 + a + ib: near the identity these are log-magnitude and phase.
+    "real": "magnitude",
+    "imag": "phase",
     "kernel": "other",
     "bias": "other",
     "scale": "other",

@@ -30,13 +30,15 @@ def collect_spectra(
     """Reads the spectral weights of every layer out of a model's parameters.
 
     Args:
-        params: the nested `variables["params"]`; a layer is a level with `log_magnitude` and
-            `phase` ([k, d] or [k]), perhaps with `interference` [2, k, k] (real, imaginary).
+        params: the nested `variables["params"]`; a layer is a level with `log_magnitude` or `phase`
+            or both, or with `real` and `imag` ([k, d] or [k]), perhaps with `interference`
+            [2, k, k] (real, imaginary).
         intermediates: the nested `variables["intermediates"]` of a call with that collection
             mutable: `frequencies` at the same path, a tuple ending in [k], cycles per sample;
             where there is a `gate` [k] too, the frequencies at which it is 0 are left out.
     Returns:
         One `LayerSpectrum` a layer in the order of the parameters; `phase` as stored, not wrapped.
+        Of a magnitude or phase that a layer does not have, the 1 or 0 at which it is fixed.
     Raises:
         ValueError: if a layer recorded no frequencies, or not one for each of its weights.
     """
@@ -99,7 +101,7 @@ def write_inspection(
         ValueError: if there is no layer to show.
     """
     if not spectra:
-        raise ValueError("no spectral layer to inspect: this model has no log_magnitude and phase")
+        raise ValueError("no spectral layer to inspect: this model has no magnitudes and phases")
     path, written = Path(path), []
     for index, spectrum in enumerate(spectra):
         name = re.sub(r"[^A-Za-z0-9_]+", "-", spectrum.name).strip("-") or "layer"
@@ -135,7 +137,8 @@ def _walk_spectra(
     params: Mapping[str, Any], recorded: Any, path: tuple[str, ...]
 ) -> Iterator[LayerSpectrum]:
     recorded = recorded if isinstance(recorded, Mapping) else {}
-    if "log_magnitude" in params and "phase" in params:
+    leaves = {name for name, child in params.items() if not isinstance(child, Mapping)}
+    if leaves & {"log_magnitude", "phase", "real"}:
         yield _read_spectrum(params, recorded, "/".join(path) or "layer")
     for name, child in params.items():
         if isinstance(child, Mapping):
@@ -145,19 +148,19 @@ def _walk_spectra(
 def _read_spectrum(
     params: Mapping[str, Any], recorded: Mapping[str, Any], name: str
 ) -> LayerSpectrum:
-    log_magnitude, phase = np.asarray(params["log_magnitude"]), np.asarray(params["phase"])
+    magnitude, phase = _polar_weights(params)
     if not recorded.get("frequencies"):
         raise ValueError(
             f"{name} recorded no frequencies: pass the intermediates of "
             "model.apply(..., mutable=['intermediates'])"
         )
     frequencies = np.asarray(recorded["frequencies"][-1])
-    if log_magnitude.ndim == 1:
-        log_magnitude, phase = log_magnitude[:, None], phase[:, None]
-    if frequencies.shape != log_magnitude.shape[:1] or log_magnitude.ndim != 2:
+    if magnitude.ndim == 1:
+        magnitude, phase = magnitude[:, None], phase[:, None]
+    if frequencies.shape != magnitude.shape[:1] or magnitude.ndim != 2:
         raise ValueError(
             f"{name} needs frequencies [k] and weights [k, d], got {list(frequencies.shape)} "
-            f"and {list(log_magnitude.shape)}"
+            f"and {list(magnitude.shape)}"
         )
     mixing = params.get("interference")
     if mixing is not None:
@@ -165,8 +168,19 @@ def _read_spectrum(
     gate = np.asarray(recorded.get("gate", [np.ones(len(frequencies))])[-1])
     (kept,) = np.nonzero(gate)
     mixing = None if mixing is None else mixing[np.ix_(kept, kept)]
-    magnitude = np.exp(log_magnitude)[kept]
-    return LayerSpectrum(name, frequencies[kept], magnitude, phase[kept], mixing)
+    return LayerSpectrum(name, frequencies[kept], magnitude[kept], phase[kept], mixing)
+
+
+def _polar_weights(params: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns magnitude and phase, whichever of the layer's parametrizations they are stored in."""
+    if "real" in params:
+        weights = np.asarray(params["real"]) + 1j * np.asarray(params["imag"])
+        return np.abs(weights), np.angle(weights)
+    stored = np.asarray(params["log_magnitude" if "log_magnitude" in params else "phase"])
+    log_magnitude, phase = (
+        np.asarray(params.get(name, np.zeros_like(stored))) for name in ("log_magnitude", "phase")
+    )
+    return np.exp(log_magnitude), phase
 
 
 def _headline(runs: Sequence[Run]) -> str:

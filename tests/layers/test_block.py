@@ -143,6 +143,8 @@ def test_every_option_reaches_the_layer():
         reference_length=20,
         use_interference=False,
         unselected="pass",
+        component="magnitude",
+        initial_spread=0.3,
         method="fft",
         dtype=jnp.bfloat16,
         param_dtype=jnp.float16,
@@ -153,7 +155,7 @@ def test_every_option_reaches_the_layer():
     options = {
         name: options[name] for name in options if name not in ("num_candidates", "unselected")
     }
-    options |= dict(selection="low", num_scales=2)
+    options |= dict(selection="low", num_scales=2, component="complex", parametrization="cartesian")
     layer = layer_of(**options)
     assert isinstance(layer, MultiScaleResonance) and not layer.post_norm
     assert {name: getattr(layer, name) for name in options} == options

@@ -18,6 +18,20 @@ def test_normals_have_the_stated_spread():
     np.testing.assert_allclose(np.sqrt(40) * mixing.std(), 0.1 / np.sqrt(40), rtol=0.05)
 
 
+def test_exp_normal_is_the_exponential_of_one_draw():
+    key = jax.random.key(0)
+    real, imag = (
+        np.asarray(start(jax.random.key(seed), (64, 64)))
+        for seed, start in enumerate(initializers.exp_normal(0.3, key))
+    )
+    log_magnitude, phase = np.log(np.hypot(real, imag)), np.arctan2(imag, real)
+    for part in (log_magnitude, phase):
+        np.testing.assert_allclose([part.mean(), part.std()], [0, 0.3], atol=0.02)
+    assert abs(np.corrcoef(log_magnitude.ravel(), phase.ravel())[0, 1]) < 0.05
+    narrow, _ = initializers.exp_normal(0.3, key)
+    assert narrow(key, (2, 2), jnp.bfloat16).dtype == jnp.bfloat16
+
+
 def test_frequency_logit_is_the_inverse_of_half_a_sigmoid():
     frequencies = np.array([1e-5, 0.01, 0.25, 0.3, 0.4999])
     logit = initializers.frequency_logit(frequencies)(jax.random.key(0), (5,))

@@ -28,6 +28,15 @@ def layer_norm(x, parameters):
     return x * np.asarray(parameters["scale"]) + np.asarray(parameters["bias"])
 
 
+def twin_weights(p):
+    """W of whichever parameters there are; a magnitude without one is 1, a phase 0."""
+    if "real" in p:
+        return p["real"] + 1j * p["imag"]
+    magnitude = np.exp(p["log_magnitude"]) if "log_magnitude" in p else 1
+    phase = p.get("phase", np.zeros(()))
+    return magnitude * (np.cos(phase) + 1j * np.sin(phase))
+
+
 def twin_filter(params, x, bins, n, *, gate=None, unselected="drop", mask=None):
     """Pad → rfft → select → weight → interfere → put back → irfft → cut, in float64; gate as a factor."""
     p = {name: np.asarray(value, np.float64) for name, value in params.items() if name[0] != "L"}
@@ -36,7 +45,7 @@ def twin_filter(params, x, bins, n, *, gate=None, unselected="drop", mask=None):
     spectrum = np.fft.rfft(np.where(observed[..., None], x, 0).astype(np.float64), n=n, axis=1)
     selected = spectrum[:, bins]
     kept = (1 - gate)[:, None] * selected if unselected == "pass" else 0
-    selected = gate[:, None] * np.exp(p["log_magnitude"] + 1j * p["phase"]) * selected + kept
+    selected = gate[:, None] * twin_weights(p) * selected + kept
     if "interference" in p:
         matrix = gate[:, None] * (p["interference"][0] + 1j * p["interference"][1]) * gate
         selected = selected + np.einsum("ji,bid->bjd", matrix, selected)
@@ -52,7 +61,7 @@ def twin_off_grid(params, x, frequencies):
     p = {name: np.asarray(value, np.float64) for name, value in params.items() if name[0] != "L"}
     wave = np.exp(2j * np.pi * np.outer(frequencies, np.arange(x.shape[1])))
     selected = np.einsum("kt,btd->bkd", wave.conj(), x)
-    selected = np.exp(p["log_magnitude"] + 1j * p["phase"]) * selected
+    selected = twin_weights(p) * selected
     if "interference" in p:
         matrix = p["interference"][0] + 1j * p["interference"][1]
         selected = selected + np.einsum("ji,bid->bjd", matrix, selected)
@@ -91,6 +100,9 @@ def first(layer, x, *names):
         ({"use_interference": False}, 11, 12, [0, 1, 2]),
         ({"unselected": "pass"}, 11, 12, [0, 1, 2]),
         ({"unselected": "pass", "method": "fft"}, 11, 12, [0, 1, 2]),
+        ({"component": "magnitude"}, 11, 12, [0, 1, 2]),
+        ({"component": "phase", "use_interference": False}, 11, 12, [0, 1, 2]),
+        ({"parametrization": "cartesian"}, 11, 12, [0, 1, 2]),
     ],
 )
 def test_layer_is_the_eight_steps(random_variables, options, length, n, bins):
@@ -219,20 +231,31 @@ def slopes(loss, leaf, step=1e-6):
 
 
 @pytest.mark.parametrize(
-    ("selection", "unselected"),
-    [("low", "drop"), ("learned", "drop"), ("learned", "pass"), ("continuous", "drop")],
+    ("options", "names"),
+    [
+        ({}, {"log_magnitude", "phase"}),
+        ({"selection": "learned"}, {"log_magnitude", "phase", "gate_logit"}),
+        (
+            {"selection": "learned", "unselected": "pass"},
+            {"log_magnitude", "phase", "gate_logit"},
+        ),
+        ({"selection": "continuous"}, {"log_magnitude", "phase", "frequency_logit"}),
+        ({"component": "magnitude"}, {"log_magnitude"}),
+        ({"component": "phase"}, {"phase"}),
+        ({"parametrization": "cartesian"}, {"real", "imag"}),
+    ],
 )
-def test_every_parameter_gets_its_gradient(random_variables, selection, unselected):
+def test_every_parameter_gets_its_gradient(random_variables, options, names):
     x, target = signal(), signal(seed=1)
-    layer = ResonanceLayer(
-        FEATURES, FREQUENCIES, selection=selection, unselected=unselected, post_norm=False
-    )
+    selection, unselected = options.get("selection", "low"), options.get("unselected", "drop")
+    layer = ResonanceLayer(FEATURES, FREQUENCIES, post_norm=False, **options)
     params = random_variables(layer, x)["params"]
     hard = np.ones(FREQUENCIES)
     if selection == "learned":
         params = params | {"gate_logit": jnp.asarray(LOGIT)}
         hard = np.isin(np.arange(6), CHOSEN).astype(float)
     found = jax.jit(jax.grad(lambda p: jnp.sum(layer.apply({"params": p}, x) * target)))(params)
+    assert set(found) == names | {"interference"}
 
     def loss(params, gate=hard):
         if selection == "continuous":
@@ -253,7 +276,8 @@ def test_every_parameter_gets_its_gradient(random_variables, selection, unselect
         np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-4, err_msg=name)
         assert np.any(leaf != 0), name
     # What was not chosen filters nothing, so its weights get no gradient.
-    np.testing.assert_array_equal(np.any(found["phase"] != 0, axis=1), hard == 1)
+    for name in names & {"log_magnitude", "phase", "real", "imag"}:
+        np.testing.assert_array_equal(np.any(found[name] != 0, axis=1), hard == 1)
 
 
 def test_learned_selection_starts_at_the_lowest_of_its_candidates(random_variables):
@@ -368,6 +392,23 @@ def test_weights_start_near_the_identity():
     assert np.linalg.norm(found - kept) < 0.1 * np.linalg.norm(kept)
 
 
+@pytest.mark.parametrize("spread", [0.02, 0.5])
+def test_weights_start_from_one_distribution_in_every_parametrization(spread):
+    x = signal(32, 64)
+    for options in ({}, {"parametrization": "cartesian"}):
+        layer = ResonanceLayer(64, 8, initial_spread=spread, **options)
+        names = ("real", "imag") if options else ("log_magnitude", "phase")
+        weights = twin_weights(first(layer, x, *names))
+        for part in (np.log(np.abs(weights)), np.angle(weights)):
+            np.testing.assert_allclose(part.std(), spread, rtol=0.1)
+            assert abs(part.mean()) < 0.2 * spread
+        correlation = np.corrcoef(np.log(np.abs(weights)).ravel(), np.angle(weights).ravel())
+        assert abs(correlation[0, 1]) < 0.15  # of 512: a deviation is 0.044
+    for component, name in (("magnitude", "log_magnitude"), ("phase", "phase")):
+        layer = ResonanceLayer(64, 8, component=component, initial_spread=spread)
+        np.testing.assert_allclose(first(layer, x, name)[name].std(), spread, rtol=0.1)
+
+
 def test_evenly_spaced_bins_cannot_tell_positions_apart(random_variables):
     """The documented trap: bins that are multiples of s make y periodic with n/s, whatever the weights."""
     x = signal(16)
@@ -415,9 +456,17 @@ def test_multi_scale_options_reach_its_bands(random_variables):
     layer = MultiScaleResonance(FEATURES, 6, selection="low", post_norm=False)
     variables = random_variables(layer, x)
     found = np.asarray(layer.apply(variables, x))
-    for change in ({"selection": "uniform"}, {"reference_length": 18}):
+    for change in (
+        {"selection": "uniform"},
+        {"reference_length": 18},
+        {"component": "magnitude"},
+        {"component": "phase"},
+    ):
         assert not np.allclose(layer.clone(**change).apply(variables, x), found, atol=1e-3)
     np.testing.assert_allclose(layer.clone(method="fft").apply(variables, x), found, atol=1e-5)
+    cartesian = layer.clone(parametrization="cartesian", initial_spread=0.0)
+    weights = first(cartesian, x, "scale_2")["scale_2"]
+    np.testing.assert_array_equal(twin_weights(weights), np.ones((2, FEATURES)))
     mask = np.arange(LENGTH) < np.array([[LENGTH], [5]])
     hidden = layer.apply(variables, np.where(mask[..., None], x, 50), mask)
     np.testing.assert_array_equal(hidden, layer.apply(variables, x, mask))
@@ -441,6 +490,15 @@ def test_multi_scale_options_reach_its_bands(random_variables):
         ({"method": "dft"}, signal(), "unknown method 'dft'; choose one of auto, fft, matrix"),
         ({"unselected": "keep"}, signal(), "unknown unselected='keep'"),
         ({"num_frequencies": 0}, signal(), "num_frequencies must be at least 1, got 0"),
+        ({"component": "power"}, signal(), "unknown component 'power'; choose one of complex, mag"),
+        ({"parametrization": "log"}, signal(), "unknown parametrization 'log'; choose one of pol"),
+        (
+            {"component": "phase", "parametrization": "cartesian"},
+            signal(),
+            "component = 'phase' needs parametrization='polar'",
+        ),
+        ({"initial_spread": -0.1}, signal(), "initial_spread must be finite and at least 0"),
+        ({"initial_spread": float("nan")}, signal(), "initial_spread must be finite"),
         (
             {"num_frequencies": 8},
             signal(),

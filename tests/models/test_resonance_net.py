@@ -116,6 +116,8 @@ def test_options_change_the_output(random_variables):
         {"reference_length": 18},
         {"unselected": "pass"},
         {"interference": False},
+        {"component": "magnitude"},
+        {"component": "phase"},
         {"gate": False},
     ):
         other = ResonanceNet(dataclasses.replace(CONFIG, **change))
@@ -143,7 +145,14 @@ def test_every_option_reaches_the_block():
     assert (block.features, block.num_frequencies, block.selection) == (4, 3, "learned")
     assert (block.num_candidates, block.unselected, block.dropout) == (5, "pass", 0.3)
     assert (block.gate, block.mlp_dim, block.use_interference) == (False, 7, True)
+    assert (block.component, block.parametrization, block.initial_spread) == (
+        *("complex", "polar"),
+        0.02,
+    )
     assert (block.num_scales, block.reference_length, block.dtype) == (1, None, jnp.bfloat16)
+    block = block_of(component="phase", initial_spread=0.4)
+    assert (block.component, block.initial_spread) == ("phase", 0.4)
+    assert block_of(parametrization="cartesian").parametrization == "cartesian"
     block = block_of(num_scales=3, reference_length=30, interference=False)
     assert (block.num_scales, block.reference_length) == (3, 30)
     assert (block.use_interference, block.gate, block.num_candidates) == (False, True, None)
@@ -164,6 +173,16 @@ def test_every_option_reaches_the_block():
         ({"num_candidates": 9}, "num_candidates is for selection='learned'"),
         ({"num_candidates": 2, "selection": "learned"}, "at least num_frequencies, got 2"),
         ({"num_candidates": -1, "selection": "learned"}, "at least num_frequencies, got -1"),
+        (
+            {"component": "real"},
+            "unknown component 'real'; choose one of complex, magnitude, phase",
+        ),
+        ({"parametrization": "log"}, "unknown parametrization 'log'; choose one of polar, cart"),
+        (
+            {"component": "magnitude", "parametrization": "cartesian"},
+            "component = 'magnitude' needs parametrization='polar'",
+        ),
+        ({"initial_spread": float("inf")}, "initial_spread must be finite and at least 0, got inf"),
         ({"hidden_dim": 0}, "hidden_dim must be at least 1"),
     ],
 )

@@ -51,6 +51,11 @@ def by_group(params):
     return {g: [x for x, label in zip(leaves, labels, strict=True) if label == g] for g in GROUPS}
 
 
+def test_cartesian_weights_train_like_the_polar_ones():
+    leaves = {"layer": {"real": jnp.ones(2), "imag": jnp.zeros(2)}}
+    assert label_parameters(leaves) == {"layer": {"real": "magnitude", "imag": "phase"}}
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_rate_moves_its_group_only(params, group):
     rates = {name: 0.1 if g == group else 0.0 for g, name in RATES.items()}
@@ -132,7 +137,7 @@ def test_labels_of_ones_own():
 @pytest.mark.error_message
 def test_unknown_leaves_and_groups_are_errors():
     params = {"layer": {"damping": jnp.ones(2)}}
-    with pytest.raises(ValueError, match=r"parameter 'layer/damping'.*log_magnitude, phase, kern"):
+    with pytest.raises(ValueError, match=r"parameter 'layer/damping'.*log_magnitude, phase, real"):
         label_parameters(params)
     with pytest.raises(ValueError, match="damping"):
         make_optimizer(TrainConfig(), 3).init(params)

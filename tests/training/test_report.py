@@ -274,6 +274,27 @@ def test_collect_spectra_reads_nested_layers():
         collect_spectra({"bank": params["bank"]}, {"bank": wrong})
 
 
+def test_collect_spectra_reads_every_parametrization():
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(2, 4, 3))
+    params = {
+        "magnitude": {"log_magnitude": first},
+        "phase": {"phase": second},
+        "cartesian": {"real": first, "imag": second},
+    }
+    sown = {"frequencies": (np.arange(4) / 8,)}
+    expected = {
+        "magnitude": (np.exp(first), np.zeros((4, 3))),
+        "phase": (np.ones((4, 3)), second),
+        "cartesian": (np.hypot(first, second), np.arctan2(second, first)),
+    }
+    spectra = collect_spectra(params, dict.fromkeys(params, sown))
+    assert [one.name for one in spectra] == list(expected)
+    for one in spectra:
+        np.testing.assert_allclose(one.magnitude, expected[one.name][0], rtol=1e-12)
+        np.testing.assert_allclose(one.phase, expected[one.name][1], rtol=1e-12)
+
+
 def test_inspection_files(tmp_path):
     spectra = [spectrum_of("a/b"), spectrum_of("a b", interference=False)]
     files = write_inspection(tmp_path / "new" / "inspect.html", spectra, "resonance-seed0")
