@@ -237,11 +237,14 @@ def _train(train: Train, overrides: list[str], command: str) -> int:
         resume=not train.fresh,
         progress=not train.quiet,
     )
-    # A table too wide for the terminal wraps; cut to its width it would lose figures.
-    width = max(rich.console.Console().width, TABLE_WIDTH)
-    rich.console.Console(width=width).print(report.format_table(results))
+    _wide_console().print(report.format_table(results))
     print(f"report: {page}")
     return 0
+
+
+def _wide_console() -> rich.console.Console:
+    """A table too wide for the terminal wraps; cut to its width it would lose figures."""
+    return rich.console.Console(width=max(rich.console.Console().width, TABLE_WIDTH))
 
 
 def _tune(tune: Tune, overrides: list[str], command: str) -> int:
@@ -284,12 +287,17 @@ def _claims(command: Claims) -> int:
     claims = ledger.select_claims(command.ids, ledger.load_claims(folder), pending)
     size = "full" if command.full else "quick"
     path = command.out / "claims.json"
-    with rich.live.Live(console=rich.console.Console(), auto_refresh=False) as live:
+    console = _wide_console()
+    with rich.live.Live(console=console, auto_refresh=False, transient=True) as live:
 
         def show(running, records):
-            live.update(format_ledger(claims, records, running), refresh=True)
+            if console.is_terminal:  # the last few rows: a screen is shorter than the ledger
+                shown = claims[max(0, len(records) - 8) : len(records) + 3]
+                live.update(format_ledger(shown, records, running), refresh=True)
 
         measured = ledger.measure_ledger(claims, path, size, report=show)
+    records = {record["id"]: record for record in measured["claims"]}
+    console.print(format_ledger(claims, records))
     page = path.with_suffix(".html")
     write_atomically(page, make_page(measured, pending))
     print(f"{summarize_verdicts(measured['claims'], pending)}\n{path}\n{page}")

@@ -1,4 +1,4 @@
-"""How time grows with size: medians, the log-log slope with its interval, and which law fits best."""
+"""How cost grows with size: times and operations, the log-log slope with its interval, and which law fits best."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -49,6 +49,18 @@ def median_seconds(function: Callable[..., Any], *args: Any, repeats: int = 5) -
         jax.block_until_ready(function(*args))
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
+
+
+def count_operations(function: Callable[..., Any], *args: Any) -> float:
+    """Returns XLA's count of the floating-point operations of `function(*args)`, without compiling it.
+
+    Raises:
+        ValueError: if this back end does not count.
+    """
+    cost = jax.jit(function).lower(*args).cost_analysis()
+    if not cost or "flops" not in cost:
+        raise ValueError(f"{jax.default_backend()} does not count operations; use the CPU.")
+    return float(cost["flops"])
 
 
 def fit_slope(n: Sequence[int | float], seconds: Sequence[int | float]) -> Slope:

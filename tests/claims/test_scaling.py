@@ -98,3 +98,8 @@ def test_median_leaves_the_first_call_out(monkeypatch):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_operations_of_a_matrix_product():
+    a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
+    assert scaling.count_operations(jnp.matmul, a, b) == 2 * 3 * 5 * 7
