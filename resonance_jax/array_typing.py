@@ -2,8 +2,8 @@
 
 Letters: `*b` any leading batch axes, `b` one batch axis, `t` time (the signal axis), `d` features, `k` selected
 frequencies, `m` kernel length, `h` and `w` image height and width, `c` input channels, `o` outputs,
-`f` all bins of a real spectrum, `i` and `j` rows and columns of a matrix, `p` patterns, `l` layers, `*g` a heads axis or
-none, `n` both axes of a square matrix.
+`f` all bins of a real spectrum, `i` and `j` rows and columns of a matrix, `n` both axes of a square one, `p` patterns,
+`l` layers, `*g` a heads axis or none.
 """
 
 import jax
