@@ -1,0 +1,134 @@
+"""N7: a resonance layer conserves mutual information.
+
+Source: N (resonance networks with holographic memory).
+Decided by: I(x; layer(x + e)) against I(x; x + e), exact for Gaussian signal x and noise e, from the layer's matrix:
+with every bin kept, with bins dropped, with a weight of 0, with an imaginary weight at DC; and with the noise after.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
+from resonance_jax.claims.numbers import DIFFERENT, EXACT, largest, smallest
+from resonance_jax.ops.information import (
+    gaussian_mutual_information,
+    spectral_mutual_information,
+)
+from resonance_jax.ops.resonance import resonate
+
+LENGTHS = {"quick": 16, "full": 128}
+KEPT = {"quick": (2, 6), "full": (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64)}
+NOISE = 0.5
+
+
+channel_information = jax.jit(gaussian_mutual_information)
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def layer_matrix(n: int, weights: jax.Array, mixing: jax.Array) -> jax.Array:
+    """Returns A with layer(x) = A x for the layer that keeps the lowest bins."""
+    bins, basis = np.arange(len(weights)), jnp.eye(n)[..., None]
+    rows = resonate(basis, weights[:, None], bins, interference=mixing, method="fft")
+    return jnp.transpose(rows[..., 0])
+
+
+def information(matrix: np.ndarray, covariance: np.ndarray) -> float:
+    """Returns I(x; A (x + e)): what the orthonormal rows that span A's row space see."""
+    _, gains, rows = np.linalg.svd(matrix)
+    seen = np.where(gains > 1e-9 * gains[0], 1.0, 0.0)[:, None] * rows
+    return float(channel_information(seen, covariance, NOISE))
+
+
+def information_of_bins(power: np.ndarray, n: int) -> np.ndarray:
+    """Returns what each bin by itself tells about a signal with this power spectrum."""
+
+    def one(index):
+        return spectral_mutual_information(power[:, None], index[None], NOISE, n=n)
+
+    return np.asarray(jax.jit(jax.vmap(one))(jnp.arange(len(power))))
+
+
+def measure(seed: int, size: str) -> Numbers:
+    rng = np.random.default_rng(seed)
+    n, kept = LENGTHS[size], list(KEPT[size])
+    k = n // 2 + 1
+    power = 4 / (1 + np.arange(k) / 3) ** 2 + 0.1 * rng.random(k)
+    first, t = np.fft.irfft(power, n=n), np.arange(n)
+    covariance = first[(t[:, None] - t[None, :]) % n]
+    weights = rng.uniform(0.5, 2, k) * np.exp(1j * rng.uniform(-1, 1, k))
+    mixing = 0.3 / np.sqrt(k) * (rng.standard_normal((k, k)) + 1j * rng.standard_normal((k, k)))
+    zero, imaginary = weights.copy(), weights.copy()
+    zero[1], imaginary[0] = 0, 1j
+    with jax.enable_x64(True):
+        whole = information(np.eye(n), covariance)
+
+        def lost(weights, scale=0.0):
+            count = len(weights)
+            matrix = np.asarray(layer_matrix(n, weights, scale * mixing[:count, :count]))
+            return 1 - information(matrix, covariance) / whole
+
+        by_bin = information_of_bins(power, n)
+        after = channel_information(layer_matrix(n, weights, 0 * mixing), covariance, NOISE)
+        return {
+            "nats": whole,
+            "bins": k,
+            "lost_none_dropped": abs(lost(weights)),
+            "lost_interference": abs(lost(weights, 1.0)),
+            "lost_weight_zero": lost(zero),
+            "lost_imaginary_at_dc": lost(imaginary),
+            "change_noise_after": abs(float(after) / whole - 1),
+            "kept": kept,
+            "lost_dropped": [lost(weights[:bins]) for bins in kept],
+            "lost_predicted": [1 - float(by_bin[:bins].sum()) / whole for bins in kept],
+        }
+
+
+def decide(runs: Sequence[Numbers]) -> Decision:
+    kept = max(largest(runs, "lost_none_dropped"), largest(runs, "lost_interference"))
+    losses = ("lost_weight_zero", "lost_imaginary_at_dc", "lost_dropped")
+    least = min(smallest(runs, name) for name in losses)
+    off = max(
+        float(np.max(np.abs(np.subtract(run["lost_dropped"], run["lost_predicted"]))))
+        for run in runs
+    )
+    number = (
+        f"{kept:.1g} of the information lost with every bin kept, "
+        f"{smallest(runs, 'lost_weight_zero'):.1%} with one weight 0, "
+        f"{smallest(runs, 'lost_dropped'):.1%} to {largest(runs, 'lost_dropped'):.1%} with bins dropped, "
+        f"within {off:.1g} of the formula; {smallest(runs, 'change_noise_after'):.0%} change with noise after the layer"
+    )
+    if kept > EXACT:
+        return Decision("fails", number, "Information changes with every bin kept, too.")
+    if least <= DIFFERENT:
+        return Decision("holds", number, "A bin that is dropped or weighted by 0 told nothing.")
+    law = (
+        "; bins that are dropped lose Σ (c_f/2) log(1 + S_f/σ²)"
+        if off <= EXACT
+        else "; others lose"
+    )
+    return Decision(
+        "holds when",
+        number,
+        "Every bin is kept, no weight is 0 (nor its real part at DC and Nyquist), the interference is invertible, and "
+        f"no noise is added after the layer{law}.",
+    )
+
+
+def draw(runs: Sequence[Numbers]) -> Plot:
+    run = runs[0]
+    share = (np.asarray(run["kept"]) / run["bins"]).tolist()
+    measured, formula = (
+        (1 - np.asarray(run[name])).tolist() for name in ("lost_dropped", "lost_predicted")
+    )
+    return Plot(
+        "share of bins kept, the lowest ones",
+        "share of the information left",
+        (
+            Series("the layer's matrix", share, measured, "points"),
+            Series("sum over the kept bins", share, formula, "reference"),
+        ),
+    )
