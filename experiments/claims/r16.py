@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from resonance_jax.claims.ledger import Decision, Numbers
-from resonance_jax.claims.numbers import DIFFERENT, EXACT, largest, relative_error, smallest
+from resonance_jax.claims.numbers import EXACT, largest, relative_error, smallest
 from resonance_jax.ops.fourier import low_pass
 from resonance_jax.ops.resonance import resonate
 
@@ -69,7 +69,7 @@ def decide(runs: Sequence[Numbers]) -> Decision:
         parts = ("padding", "the low-pass", "normalising")
         failing = [part for part, error in zip(parts, worst, strict=True) if error > EXACT]
         return Decision("fails", number, f"What fails: {', '.join(failing)}.")
-    if min(least) <= DIFFERENT:
+    if min(least) <= EXACT:
         return Decision("holds", number)
     return Decision(
         "holds when",
