@@ -291,8 +291,8 @@ def circulant_attention(
     q, k, v = (
         jnp.fft.rfft(jnp.swapaxes(jnp.asarray(a, dtype), -1, -2)) for a in (query, key, value)
     )  # [..., d, f]
-    scale = d**-0.5 if scale is None else scale
-    scores = jnp.fft.irfft(jnp.sum(q * jnp.conj(k), axis=-2), n=n) * (scale / n)
+    factor = (d**-0.5 if scale is None else scale) / n
+    scores = jnp.fft.irfft(jnp.sum(q * jnp.conj(k), axis=-2), n=n) * factor
     weights = jnp.fft.rfft(jax.nn.softmax(scores))
     y = jnp.fft.irfft(weights[..., None, :] * v, n=n)
     return jnp.swapaxes(y, -1, -2).astype(value.dtype)
