@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from resonance_jax.data.dataset import DataNotFoundError, Dataset, load_dataset
+from resonance_jax.data.dataset import DataNotFoundError, load_dataset
 from resonance_jax.models.baselines import make_model
 from resonance_jax.training import loop
 
@@ -32,7 +32,7 @@ def load(name):
         rows = [np.flatnonzero(split.labels == c)[:6] for c in range(dataset.num_classes)]
         return split.take(np.concatenate(rows))
 
-    return Dataset(dataset.name, few(dataset.train), few(dataset.test), dataset.class_names)
+    return dataclasses.replace(dataset, train=few(dataset.train), test=few(dataset.test))
 
 
 def config_of(name, model):
@@ -59,10 +59,8 @@ def test_two_steps_of_every_experiment(name, model, tmp_path, monkeypatch, quick
 def parameters(name, model):
     """Counts the parameters without computing any."""
     config = config_of(name, model)
-    shape = load(config.dataset).input_shape
-    tree = jax.eval_shape(
-        make_model(config.model).init, jax.random.key(0), np.zeros((1, *shape), np.float32)
-    )
+    row = load(config.dataset).train.inputs[:1]
+    tree = jax.eval_shape(make_model(config.model).init, jax.random.key(0), row)
     return sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
 
 

@@ -117,18 +117,20 @@ def find_augmentations(names: Sequence[str], input_rank: int) -> tuple[Augmentat
 
     Args:
         names: keys of AUGMENTATIONS.
-        input_rank: 3 for batches of series, 4 for batches of images.
+        input_rank: 2 for batches of token ids, 3 for batches of series, 4 for batches of images.
     Raises:
         ValueError: if a name is unknown or doesn't suit the inputs.
     """
-    suited = _FOR_BOTH | (_FOR_SERIES if input_rank == 3 else _FOR_IMAGES)
+    kind, suited = {
+        2: ("token ids", {}),
+        3: ("series", _FOR_BOTH | _FOR_SERIES),
+        4: ("images", _FOR_BOTH | _FOR_IMAGES),
+    }[input_rank]
     for name in names:
         if name not in suited:
             problem = "is not for" if name in AUGMENTATIONS else "is unknown; for"
-            kind = "series" if input_rank == 3 else "images"
-            raise ValueError(
-                f"augmentation {name!r} {problem} {kind}: expected any of {', '.join(suited)}."
-            )
+            known = f"any of {', '.join(suited)}" if suited else "none"
+            raise ValueError(f"augmentation {name!r} {problem} {kind}: expected {known}.")
     return tuple(suited[name] for name in names)
 
 

@@ -7,7 +7,7 @@ True
 import difflib
 from pathlib import Path
 
-from resonance_jax.data import images, ucr
+from resonance_jax.data import images, text, ucr
 from resonance_jax.data.split import DataNotFoundError, Dataset, Split, hold_out
 
 __all__ = [
@@ -20,21 +20,26 @@ __all__ = [
 ]
 
 
+_LOADERS = {**images.LOADERS, **text.LOADERS}
+
+
 def available_datasets() -> tuple[str, ...]:
     """Returns the names that `load_dataset` knows, whether or not their files are here."""
-    return tuple(sorted(ucr.SETS)) + tuple(images.LOADERS)
+    return tuple(sorted(ucr.SETS)) + tuple(_LOADERS)
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     """Reads a data set from the package that ships it, or from a folder in its published format.
 
-    Inputs are scaled by the mean and deviation of the training split. Nothing is downloaded.
+    Real inputs are scaled by the mean and deviation of the training split; documents are word ids. Nothing is
+    downloaded.
 
     Args:
         name: one of `available_datasets()`; with a folder, any further set of the UCR archive too.
         data_dir: the folder to read instead of the installed package. UCR: NAME_TRAIN.tsv and
             NAME_TEST.tsv in it or in its subfolder NAME. fashion_mnist: the four IDX files, plain
-            or .gz. mnist5k and digits: mnist_5k.csv and digits.csv, plain or .gz.
+            or .gz. mnist5k and digits: mnist_5k.csv and digits.csv, plain or .gz. reuters_r8:
+            r8-train-all-terms.txt and r8-test-all-terms.txt, or reuters-r8-train.tab and reuters-r8-test.tab.
     Returns:
         The data set.
     Raises:
@@ -44,8 +49,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     folder = None if data_dir is None else Path(data_dir).expanduser()
     if folder is not None and not folder.is_dir():
         raise DataNotFoundError(f"the data folder {folder} does not exist.")
-    if name in images.LOADERS:
-        return images.LOADERS[name](folder)
+    if name in _LOADERS:
+        return _LOADERS[name](folder)
     if name in ucr.SETS or (folder is not None and ucr.find_files(name, folder)):
         return ucr.load_ucr(name, folder)
     known = available_datasets()

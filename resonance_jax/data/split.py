@@ -14,9 +14,9 @@ class Split:
     """Labelled examples, checked when made.
 
     Attributes:
-        inputs: float32, series [n, t, c] or images [n, h, w, c]; finite, 0 where missing.
+        inputs: float32, series [n, t, c] or images [n, h, w, c]; finite, 0 where missing. Or int32, token ids [n, t].
         labels: int32 [n], 0 … num_classes − 1.
-        mask: bool [n, t], True where a sample was observed; None if nothing is missing.
+        mask: bool [n, t], True where a sample or token was observed; None if nothing is missing.
     """
 
     inputs: np.ndarray
@@ -25,11 +25,14 @@ class Split:
 
     def __post_init__(self):
         inputs, labels, mask = self.inputs, self.labels, self.mask
-        if inputs.ndim not in (3, 4) or 0 in inputs.shape or inputs.dtype != np.float32:
+        ranks = {np.dtype(np.float32): (3, 4), np.dtype(np.int32): (2,)}
+        if inputs.ndim not in ranks.get(inputs.dtype, ()) or 0 in inputs.shape:
             raise ValueError(
-                "expected inputs float32 [n, t, c] or [n, h, w, c], none of them 0, "
+                "expected inputs float32 [n, t, c] or [n, h, w, c], or int32 [n, t], none of them 0, "
                 f"got {inputs.dtype} {list(inputs.shape)}."
             )
+        if inputs.ndim == 2 and inputs.min() < 0:
+            raise ValueError(f"token ids out of range: expected 0 or more, got {inputs.min()}.")
         if labels.shape != (len(inputs),) or labels.dtype != np.int32:
             raise ValueError(
                 f"expected labels int32 [{len(inputs)}], got {labels.dtype} {list(labels.shape)}."
@@ -46,9 +49,9 @@ class Split:
 
     def _check_mask(self, mask):
         shape = self.inputs.shape[:2]
-        if self.inputs.ndim != 3 or mask.shape != shape or mask.dtype != bool:
+        if self.inputs.ndim == 4 or mask.shape != shape or mask.dtype != bool:
             raise ValueError(
-                f"expected a bool mask {list(shape)} for series, got {mask.dtype} "
+                f"expected a bool mask {list(shape)} for series or text, got {mask.dtype} "
                 f"{list(mask.shape)} for inputs {list(self.inputs.shape)}."
             )
         if not mask.any(axis=1).all():
@@ -72,9 +75,19 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    vocab_size: int = 0
+    """Ids that inputs are made of; 0 if they are real numbers."""
 
     def __post_init__(self):
         for name, split in (("train", self.train), ("test", self.test)):
+            is_text = split.inputs.dtype == np.int32
+            if is_text != (self.vocab_size > 0) or (
+                is_text and split.inputs.max() >= self.vocab_size
+            ):
+                found = f"ids up to {split.inputs.max()}" if is_text else "real numbers"
+                raise ValueError(
+                    f"{self.name}: {name} inputs are {found}, which does not fit vocab_size = {self.vocab_size}."
+                )
             if split.inputs.shape[1:] != self.input_shape:
                 raise ValueError(
                     f"{self.name}: {name} inputs are {list(split.inputs.shape[1:])}, "
@@ -93,7 +106,7 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example, [t, c] or [h, w, c]."""
+        """The shape of one example: [t, c], [h, w, c] or, of token ids, [t]."""
         return self.train.inputs.shape[1:]
 
 

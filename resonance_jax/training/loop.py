@@ -131,7 +131,12 @@ def check_fit(config: TrainConfig, dataset: Dataset) -> None:
             f"{dataset.name} has {dataset.num_classes} classes: expected model.output_dim "
             f"{dataset.num_classes}, got {model.output_dim}"
         )
-    if model.input_dim != dataset.input_shape[-1]:
+    if model.vocab_size != dataset.vocab_size:
+        kind = "token ids" if dataset.vocab_size else "real numbers"
+        raise ValueError(
+            f"{dataset.name} holds {kind}: expected model.vocab_size {dataset.vocab_size}, got {model.vocab_size}"
+        )
+    if not dataset.vocab_size and model.input_dim != dataset.input_shape[-1]:
         raise ValueError(
             f"an example of {dataset.name} is {list(dataset.input_shape)}: expected model.input_dim "
             f"{dataset.input_shape[-1]}, got {model.input_dim}"

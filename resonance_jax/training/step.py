@@ -143,7 +143,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
 
     Args:
         state: from `init_state` or the step before.
-        batch: dict with "inputs" [b, t, c] or [b, h, w, c], "labels" [b], and optionally "mask"
+        batch: dict with "inputs" [b, t, c], [b, h, w, c] or ids [b, t], "labels" [b], and optionally "mask"
             [b, t] (True = observed) and "weight" [b].
     Returns:
         The state after the step, and the metrics, scalars: "loss", what the loss adds ("accuracy"),

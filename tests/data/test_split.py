@@ -67,6 +67,8 @@ def test_standardize_refuses_constant_data():
     ("inputs", "labels", "mask", "message"),
     [
         (np.zeros((2, 3), np.float32), [0, 0], None, r"float32 \[2, 3\]"),
+        (np.zeros((2, 3, 1), np.int32), [0, 0], None, r"int32 \[2, 3, 1\]"),
+        (np.full((2, 3), -1, np.int32), [0, 0], None, "token ids out of range: .* got -1"),
         (np.zeros((2, 0, 1), np.float32), [0, 0], None, "none of them 0"),
         (np.zeros((2, 3, 1)), [0, 0], None, "float64"),
         (np.zeros((2, 3, 1), np.float32), [0], None, r"expected labels int32 \[2\]"),
@@ -95,6 +97,18 @@ def test_dataset_checks_its_splits_against_each_other():
         Dataset("mine", make_split([0]), make_split([2]), ("a", "b"))
     with pytest.raises(ValueError, match="train labels out of range"):
         Dataset("mine", make_split([1]), make_split([0]), ("a",))
+
+
+def test_dataset_of_token_ids():
+    mask = np.array([[True, True, False]])
+    split = Split(np.array([[3, 1, 0]], np.int32), np.zeros(1, np.int32), mask)
+    dataset = Dataset("mine", split, split, ("a",), vocab_size=4)
+    assert (dataset.input_shape, dataset.vocab_size) == ((3,), 4)
+    kept = split.take(np.array([0, 0]))
+    assert kept.mask is not None and kept.mask.tolist() == [[True, True, False]] * 2
+    for vocab_size, train in ((3, split), (0, split), (4, make_split([0]))):
+        with pytest.raises(ValueError, match=f"does not fit vocab_size = {vocab_size}"):
+            Dataset("mine", train, train, ("a",), vocab_size=vocab_size)
 
 
 def test_dataset_says_its_shape():
