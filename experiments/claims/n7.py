@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
-from resonance_jax.claims.numbers import DIFFERENT, EXACT, largest, smallest
+from resonance_jax.claims.numbers import EXACT, largest, smallest
 from resonance_jax.ops.information import (
     gaussian_mutual_information,
     spectral_mutual_information,
@@ -103,7 +103,7 @@ def decide(runs: Sequence[Numbers]) -> Decision:
     )
     if kept > EXACT:
         return Decision("fails", number, "Information changes with every bin kept, too.")
-    if least <= DIFFERENT:
+    if least <= EXACT:
         return Decision("holds", number, "A bin that is dropped or weighted by 0 told nothing.")
     law = (
         "; bins that are dropped lose Σ (c_f/2) log(1 + S_f/σ²)"
