@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
+from resonance_jax.claims.linear import fit_linear, linear_accuracy
 from resonance_jax.claims.numbers import largest, relative_error, smallest
 from resonance_jax.data.dataset import load_dataset
 
@@ -18,18 +19,6 @@ DATASETS = {"quick": "digits", "full": "fashion_mnist"}
 SHARES = [0.1, 0.25, 0.5, 0.75]
 HALF = SHARES.index(0.5)
 MARGIN = 0.01  # of accuracy: a point, more than the draws of phases change it
-RIDGE = 1e-3
-
-
-def fit_linear(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the weights of a ridge regression on one-hot labels, the last row the bias."""
-    rows = np.hstack([inputs, np.ones((len(inputs), 1))])
-    gram = rows.T @ rows + RIDGE * len(rows) * np.eye(rows.shape[1])
-    return np.linalg.solve(gram, rows.T @ np.eye(labels.max() + 1)[labels])
-
-
-def accuracy(weights: np.ndarray, inputs: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(np.argmax(inputs @ weights[:-1] + weights[-1], axis=1) == labels))
 
 
 def ranks(magnitude: np.ndarray) -> np.ndarray:
@@ -61,12 +50,12 @@ def measure(seed: int, size: str) -> Numbers:
         changed = spectrum.copy()
         changed[:, inner] = np.where(chosen, magnitude * turns, spectrum[:, inner])
         signal = np.fft.irfft(changed, n=n)
-        return relative_error(signal, test), accuracy(weights, signal, labels)
+        return relative_error(signal, test), linear_accuracy(weights, signal, labels)
 
     loud = half_energy(magnitude)
     energy = magnitude**2
     numbers: Numbers = {
-        "accuracy_intact": accuracy(weights, test, labels),
+        "accuracy_intact": linear_accuracy(weights, test, labels),
         "energy_share_loud": float(np.mean(np.sum(loud * energy, axis=1) / energy.sum(axis=1))),
         "bin_share_loud": float(np.mean(loud)),
     }
