@@ -2,7 +2,8 @@
 
 Source: N (resonance networks with holographic memory).
 Decided by: I(x; layer(x + e)) against I(x; x + e), exact for Gaussian signal x and noise e, from the layer's matrix:
-with every bin kept, with bins dropped, with a weight of 0, with an imaginary weight at DC; and with the noise after.
+with every bin kept, with bins dropped, a weight of 0, an imaginary weight at DC, an interference that cancels a bin;
+and with the noise after the layer.
 """
 
 import functools
@@ -63,12 +64,14 @@ def measure(seed: int, size: str) -> Numbers:
     mixing = 0.3 / np.sqrt(k) * (rng.standard_normal((k, k)) + 1j * rng.standard_normal((k, k)))
     zero, imaginary = weights.copy(), weights.copy()
     zero[1], imaginary[0] = 0, 1j
+    none, cancelling = np.zeros((2, k, k), complex)
+    cancelling[1, 1] = -1  # S ← S + M S
     with jax.enable_x64(True):
         whole = information(np.eye(n), covariance)
 
-        def lost(weights, scale=0.0):
+        def lost(weights, interference=none):
             count = len(weights)
-            matrix = np.asarray(layer_matrix(n, weights, scale * mixing[:count, :count]))
+            matrix = np.asarray(layer_matrix(n, weights, interference[:count, :count]))
             return 1 - information(matrix, covariance) / whole
 
         by_bin = information_of_bins(power, n)
@@ -77,9 +80,10 @@ def measure(seed: int, size: str) -> Numbers:
             "nats": whole,
             "bins": k,
             "lost_none_dropped": abs(lost(weights)),
-            "lost_interference": abs(lost(weights, 1.0)),
+            "lost_interference": abs(lost(weights, mixing)),
             "lost_weight_zero": lost(zero),
             "lost_imaginary_at_dc": lost(imaginary),
+            "lost_cancelled": lost(weights, cancelling),
             "change_noise_after": abs(float(after) / whole - 1),
             "kept": kept,
             "lost_dropped": [lost(weights[:bins]) for bins in kept],
@@ -89,7 +93,7 @@ def measure(seed: int, size: str) -> Numbers:
 
 def decide(runs: Sequence[Numbers]) -> Decision:
     kept = max(largest(runs, "lost_none_dropped"), largest(runs, "lost_interference"))
-    losses = ("lost_weight_zero", "lost_imaginary_at_dc", "lost_dropped")
+    losses = ("lost_weight_zero", "lost_imaginary_at_dc", "lost_cancelled", "lost_dropped")
     least = min(smallest(runs, name) for name in losses)
     off = max(
         float(np.max(np.abs(np.subtract(run["lost_dropped"], run["lost_predicted"]))))
@@ -105,16 +109,17 @@ def decide(runs: Sequence[Numbers]) -> Decision:
         return Decision("fails", number, "Information changes with every bin kept, too.")
     if least <= EXACT:
         return Decision("holds", number, "A bin that is dropped or weighted by 0 told nothing.")
-    law = (
-        "; bins that are dropped lose Σ (c_f/2) log(1 + S_f/σ²)"
-        if off <= EXACT
-        else "; others lose"
+    after = (
+        " and no noise is added after the layer"
+        if smallest(runs, "change_noise_after") > EXACT
+        else ""
     )
+    law = ": Σ (c_f/2) log(1 + S_f/σ²) over their bins" if off <= EXACT else ""
     return Decision(
         "holds when",
         number,
-        "Every bin is kept, no weight is 0 (nor its real part at DC and Nyquist), the interference is invertible, and "
-        f"no noise is added after the layer{law}.",
+        "Every bin is kept, no weight is 0 (nor its real part at DC and Nyquist), the interference is invertible"
+        f"{after}. Bins that are dropped take their information along{law}.",
     )
 
 
