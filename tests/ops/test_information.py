@@ -92,6 +92,11 @@ def test_weak_and_strong_channels_keep_their_accuracy_in_float32():
     np.testing.assert_allclose(both, 0.5 * np.log1p([1e10, 1]).sum(), rtol=1e-4)
 
 
+def test_a_traced_covariance_that_is_none_gives_nan():
+    indefinite = jnp.diag(jnp.array([1.0, -1.0]))
+    assert np.isnan(gaussian_mutual_information(jnp.eye(2), indefinite, 1.0))
+
+
 def test_gaussian_mutual_information_gradients(x64):
     """Also where singular values coincide or vanish; every argument gets one."""
     run = gaussian_mutual_information
