@@ -17,10 +17,11 @@ SHAPE: dict[str, Any] = dict(
     output_dim=4,
     hidden_dim=32,
     num_layers=3,
-    patch_size=16,
-    patch_stride=8,
+    patch_size=64,
+    patch_stride=32,
     pooling="mean_max",
     position="sinusoidal",
+    dropout=0.0,
 )
 
 
@@ -36,6 +37,9 @@ def get_config(model: str = "resonance") -> TrainConfig:
         }[model],
         num_epochs=100,
         batch_size=32,
+        learning_rate=1e-2,
+        learning_rate_magnitude=1e-2,
+        learning_rate_phase=1e-2,
         ema_decay=0.99,
         eval_every=20,
     )

@@ -65,13 +65,11 @@ class Task:
 
 TASKS = {
     "forda": Task(12, model=dict(patch_size=32, patch_stride=16)),
-    "r8": Task(10, length=64),
+    "r8": Task(10, widths=(4, 8, 16, 32), length=64),
     "fashion_mnist": Task(
-        8, batch_size=128, rows=10_000, frequencies=8, model=dict(patch_size=7, patch_stride=7)
+        16, batch_size=128, rows=10_000, frequencies=8, model=dict(patch_size=7, patch_stride=7)
     ),
-    "ethanol_level": Task(
-        40, batch_size=32, widths=(8, 16, 32), model=dict(patch_size=32, patch_stride=16)
-    ),
+    "ethanol_level": Task(100, batch_size=32, widths=(4, 8, 16, 32)),
 }
 
 
