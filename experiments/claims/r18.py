@@ -76,8 +76,8 @@ def decide(runs: Sequence[Numbers]) -> Decision:
     last = {name: runs[0][f"bytes_{name}"][-1] / 2**20 for name in ("vector", "matrix", "chunks")}
     number = (
         f"memory ∝ n^{vector:.2f} (vector), n^{matrix:.2f} (matrix), n^{chunks:.2f} (matrix, {CHUNK} rows at a time), "
-        f"{last['vector']:.1f}, {last['matrix']:.0f} and {last['chunks']:.1f} MB at n = {runs[0]['lengths'][-1]}; error "
-        f" {circulant:.1g} for circulant weights, {smallest(runs, 'error_softmax'):.2f} for softmax weights"
+        f"{last['vector']:.1f}, {last['matrix']:.0f} and {last['chunks']:.1f} MB at n = {runs[0]['lengths'][-1]}; "
+        f"relative error {circulant:.1g} (circulant weights), {smallest(runs, 'error_softmax'):.2f} (softmax)"
     )
     if vector > 1.3 or matrix < 1.7 or circulant > SAME:
         what = "a circulant matrix" if circulant > SAME else "the memory of the matrix"
