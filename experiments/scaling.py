@@ -283,7 +283,8 @@ def draw(record: dict[str, Any]) -> Figure:
                 capsize=2,
                 label=model,
             )
-        panel.set(xscale="log", xlabel="parameters", title=load(name).name)
+        title = make_config(name, "fnet", 8, 1e-3, 0).dataset
+        panel.set(xscale="log", xlabel="parameters", title=title)
     figure.axes[0].set_ylabel("test accuracy")
     figure.axes[0].legend(fontsize=7)
     return figure
