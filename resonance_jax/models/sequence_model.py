@@ -165,7 +165,10 @@ class SequenceModel(nn.Module):
 
 
 def pool(x: Array, mask: Array | None, pooling: str) -> Array:
-    """Reduces x [b, t, d] over the observed steps to [b, d], or [b, 2d] for "mean_max"; 0 for a row without any."""
+    """Reduces x [b, t, d] over the observed steps to [b, d], or [b, 2d] for "mean_max"; 0 for a row without any.
+
+    The gradient of a maximum goes to its first step alone.
+    """
     parts = []
     if mask is None:
         mask = jnp.ones(x.shape[:2], bool)
@@ -173,9 +176,12 @@ def pool(x: Array, mask: Array | None, pooling: str) -> Array:
         count = jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
         parts.append(jnp.sum(jnp.where(mask[..., None], x, 0), axis=1) / count)
     if "max" in pooling:
-        lowest = jnp.finfo(x.dtype).min
-        highest = jnp.max(jnp.where(mask[..., None], x, lowest), axis=1)
-        parts.append(jnp.where(jnp.any(mask, axis=1)[:, None], highest, 0))
+        # Not jnp.max: its derivative divides by the number of entries equal to the maximum, and where XLA computes x
+        # twice with different rounding there is none, and the gradient is NaN.
+        seen = jnp.where(mask[..., None], jax.lax.stop_gradient(x), jnp.finfo(x.dtype).min)
+        steps = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
+        chosen = (steps == jnp.argmax(seen, axis=1)[:, None]) & mask[..., None]
+        parts.append(jnp.sum(jnp.where(chosen, x, 0), axis=1))
     return jnp.concatenate(parts, axis=-1)
 
 

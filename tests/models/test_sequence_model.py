@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resonance_jax.models.baselines import TransformerConfig, make_model
 from resonance_jax.models.sequence_model import (
     SequenceConfig,
     SequenceModel,
@@ -168,6 +170,33 @@ def test_hidden_samples_may_hold_anything(random_variables):
     np.testing.assert_array_equal(found_spoilt, found)
     np.testing.assert_array_equal(spoilt, gradient)
     assert np.all(np.asarray(gradient)[~mask] == 0)
+
+
+def test_gradient_of_a_maximum_goes_to_its_first_observed_step():
+    x = jnp.array([[[5.0], [2.0], [2.0], [1.0]]])
+    mask = jnp.array([[False, True, True, True]])
+    gradient = jax.grad(lambda x: 3 * jnp.sum(pool(x, mask, "max")))(x)
+    assert gradient[0, :, 0].tolist() == [0, 3, 0, 0]
+
+
+def test_max_pooling_has_a_gradient_however_it_is_compiled(quick_compile):
+    """jnp.max gave NaN here: compiled so, its operand and its result were rounded differently."""
+    config = TransformerConfig(1, 10, hidden_dim=4, num_layers=1, pooling="mean_max", patch_size=2)
+    model = make_model(config)
+    x = jax.random.normal(jax.random.key(0), (64, 8, 8, 1))
+    params = model.init(jax.random.key(1), x)["params"]
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            return jnp.mean(model.apply({"params": params}, x, deterministic=True)[:, 0] ** 2)
+
+        gradient = jax.grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+
+    for _ in range(5):
+        params = step(params)
+    chex.assert_tree_all_finite(params)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
