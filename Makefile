@@ -33,7 +33,7 @@ test-plain: $(STAMP)
 test-typed: $(STAMP)
 	@echo "== pytest, every shape and dtype checked at run time"
 	@$(CACHE) $(VENV)/bin/python $(PYTEST) --jaxtyping-packages=resonance_jax,beartype.beartype \
-	  -m "not error_message and not slow_process"
+	  -m "not error_message and not slow_process and not end_to_end"
 
 # Prints the path of a Python that runs and can make an environment, the newest supported first.
 FIND_NEWEST = for name in python3.13 python3.12; do \
@@ -52,7 +52,7 @@ test-newest:
 	  $(MAKE) --no-print-directory $(NEWEST)/.installed NEWEST_PYTHON="$$newest" && \
 	  echo "== pytest with the newest JAX, $$($(NEWEST)/bin/python -c \
 	    'import jax, platform; print(jax.__version__, "on Python", platform.python_version())')" && \
-	  $(CACHE) $(NEWEST)/bin/python $(PYTEST) -m "not slow_process"; \
+	  $(CACHE) $(NEWEST)/bin/python $(PYTEST) -m "not slow_process and not end_to_end"; \
 	fi
 
 lint: $(STAMP)

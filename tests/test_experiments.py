@@ -39,6 +39,7 @@ def config_of(name, model):
     return importlib.import_module(f"experiments.{name}").get_config(model)
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(("name", "model"), CASES)
 def test_two_steps_of_every_experiment(name, model, tmp_path, monkeypatch, quick_compile):
     config = config_of(name, model)

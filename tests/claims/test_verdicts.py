@@ -1,0 +1,187 @@
+"""Every claim's verdict at quick size, and that other numbers would have given another one."""
+
+from pathlib import Path
+
+import pytest
+
+from resonance_jax.claims import ledger
+
+CLAIMS = ledger.load_claims(Path(__file__).parents[2] / "experiments" / "claims")
+
+VERDICTS = {
+    **dict.fromkeys(("R12", "R17", "R10", "N3"), "holds"),
+    **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
+    **dict.fromkeys(("R13", "R14", "R15", "R16", "R18"), "holds when"),
+    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11"), "holds when"),
+    **dict.fromkeys(("R2", "R4", "R11", "N2", "N4", "N10"), "fails"),
+}
+
+# Claim -> (what to change in its numbers, the verdict that must follow).
+ALTERED = {
+    "R1": [
+        (lambda n: {"error_plain": [1e-12]}, "holds"),
+        (lambda n: {"error_scaled_conjugate": [0.5]}, "fails"),
+    ],
+    "R2": [(lambda n: {"error_whole": [1e-12]}, "holds")],
+    "R3": [
+        (lambda n: {"error_softmax_mixing_features": 1e-9}, "holds"),
+        (lambda n: {"error_circulant": 0.1}, "fails"),
+    ],
+    "R4": [(lambda n: {"error_moduli": [1e-12]}, "holds")],
+    "R5": [
+        (lambda n: {"error_softmax": [1e-12]}, "holds"),
+        (lambda n: {"error_heads_apart": 0.1}, "fails"),
+    ],
+    "R6": [
+        (lambda n: {"error_scores_from_input": 1e-12}, "holds"),
+        (lambda n: {"error_scores_from_parameters": 0.1}, "fails"),
+    ],
+    "R7": [
+        (lambda n: {"distance_mixture": 0.0, "distance_any": 0.0}, "holds"),
+        (lambda n: {"distance_constant": 0.1}, "fails"),
+    ],
+    "R8": [
+        (lambda n: dict.fromkeys(n, 0.0), "holds"),
+        (lambda n: {"largest_on_the_circle": 0.1}, "fails"),
+    ],
+    "R9": [
+        (lambda n: {"spread_any": 0.0}, "holds"),
+        (lambda n: {"new_energy": 0.1}, "fails"),
+    ],
+    "R10": [
+        (lambda n: {"gain_of_one_transform": 0.9}, "fails"),
+        (lambda n: {"ratio_slope": 0.1}, "fails"),
+        (lambda n: {"operations_resonator": 2.0}, "fails"),
+    ],
+    "R11": [
+        (lambda n: {"error_each_bin": [1e-12]}, "holds"),
+        (lambda n: {"error_best_factors": [1e-12]}, "holds when"),
+    ],
+    "R12": [(lambda n: {"new_energy": [0.0]}, "fails")],
+    "R13": [
+        (
+            lambda n: {
+                **{f"{kind}_information_share": 0.11 for kind in ("images", "text")},
+                **{f"{kind}_accuracy_magnitude": 0.9 for kind in ("images", "text")},
+                **{f"{kind}_accuracy_both": 0.92 for kind in ("images", "text")},
+            },
+            "holds",
+        ),
+        (lambda n: {"text_accuracy_magnitude": 0.1}, "fails"),
+    ],
+    "R14": [
+        (
+            lambda n: {
+                "accuracy_loud": 0.5,
+                "accuracy_quiet": 0.5,
+                "accuracy_small": n["accuracy_large"],
+                "error_small": n["error_large"],
+            },
+            "fails",
+        )
+    ],
+    "R15": [
+        (lambda n: {"share_broken_shifted_exponential": 0.0}, "holds"),
+        (lambda n: {"largest_gain": 2.0}, "fails"),
+    ],
+    "R16": [
+        (lambda n: {"error_padded": [0.1]}, "fails"),
+        (
+            lambda n: {
+                "error_too_short": [0.0],
+                "error_too_wide": [0.0],
+                "error_discarded": [0.0],
+            },
+            "holds",
+        ),
+    ],
+    "R17": [
+        (lambda n: {"error_every_lag": [0.5]}, "holds when"),
+        (lambda n: {"error_zero_lag": [0.5]}, "fails"),
+    ],
+    "R18": [
+        (lambda n: {"error_softmax": 1e-7}, "holds"),
+        (lambda n: {"exponent_vector": 2.0}, "fails"),
+    ],
+    "N1": [
+        (lambda n: {"error_conjugate": 1e-12}, "holds"),
+        (lambda n: {"error_jax": 0.5}, "fails"),
+    ],
+    "N2": [
+        (lambda n: {"error_jax": 1e-12}, "holds when"),
+        (lambda n: {"error_jax": 1e-12, "error_conjugate": 1e-12}, "holds"),
+    ],
+    "N3": [
+        (lambda n: {"resonance_norm_start": list(n["lengths"])}, "holds when"),
+        (lambda n: {"bound_ratio": 1.1}, "fails"),
+    ],
+    "N4": [
+        (lambda n: {"sgd_cartesian_one": 0.5, "adam_cartesian_one": 0.5}, "holds"),
+        (lambda n: {"sgd_cartesian_one": 0.5}, "holds when"),
+    ],
+    "N5": [
+        (lambda n: {"r2_n_log_n_of_squares": 0.5, "r2_flops_n_squared": 0.5}, "holds"),
+        (lambda n: {"exponent_in_k": 3.0}, "fails"),
+        (lambda n: {"slope": 2.0}, "fails"),
+    ],
+    "N6": [
+        (lambda n: {"matrix_flops_ratio": n["fft_flops_ratio"]}, "holds"),
+        (lambda n: {"fft_flops_ratio": n["matrix_flops_ratio"]}, "fails"),
+    ],
+    "N7": [
+        (lambda n: {"lost_none_dropped": 0.1}, "fails"),
+        (
+            lambda n: {
+                "lost_weight_zero": 0.0,
+                "lost_imaginary_at_dc": 0.0,
+                "lost_cancelled": 0.0,
+                "lost_dropped": [0.0, 0.0],
+            },
+            "holds",
+        ),
+    ],
+    "N8": [
+        (lambda n: {"error_read": 1e-12}, "holds"),
+        (lambda n: {"error_four_steps": 0.5}, "fails"),
+    ],
+    "N10": [
+        (
+            lambda n: {
+                "digits_transformer_parameters": [10**6, 10**7],
+                "digits_transformer_accuracy": n["digits_resonance_accuracy"],
+            },
+            "holds",
+        )
+    ],
+    "N11": [
+        (
+            lambda n: {
+                name: [10.0] * len(n["lengths"]) if isinstance(value, list) else 10.0
+                for name, value in n.items()
+                if name.endswith("ratio")
+            },
+            "holds",
+        ),
+        (lambda n: {"memory_ratio": [1.0] * len(n["lengths"])}, "fails"),
+    ],
+}
+
+
+def test_every_claim_has_its_verdict_and_a_counter_example():
+    assert set(VERDICTS) == set(CLAIMS) == set(ALTERED)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("name", CLAIMS)
+def test_verdict(name, quick_compile):
+    claim = CLAIMS[name]
+    entry = ledger.run_claim(claim, "quick")
+    if entry.error:
+        pytest.skip(entry.error)
+    assert entry.decision is not None
+    assert entry.decision.verdict == VERDICTS[name], entry.decision
+    assert ledger.entry_record(entry)["number"] == entry.decision.number
+    for change, verdict in ALTERED[name]:
+        altered = [{**run, **change(run)} for run in entry.runs]
+        assert altered != entry.runs
+        assert claim.decide(altered).verdict == verdict, claim.decide(altered)
