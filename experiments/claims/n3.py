@@ -49,7 +49,8 @@ def make_layer(kind: str) -> nn.Module:
     return Recurrent(kind)
 
 
-def bound_ratio(key: jax.Array, n: int) -> float:
+@functools.partial(jax.jit, static_argnums=1)
+def bound_ratio(key: jax.Array, n: int) -> jax.Array:
     """Returns the largest |∂L/∂r_f| / (‖X_f‖ ‖G_f‖) over frequencies and features, for a random loss Σ g y."""
     keys = jax.random.split(key, 4)
     x, g = (jax.random.normal(k, (n, WIDTH)) for k in keys[:2])
@@ -62,14 +63,13 @@ def bound_ratio(key: jax.Array, n: int) -> float:
     # Of y = irfft(W X): G_f, the derivative in the bin's value, is c_f / n times the spectrum of g.
     count = np.where((bins == 0) | (2 * bins == n), 1, 2)[:, None]
     limit = jnp.abs(jnp.fft.rfft(x, axis=0)) * jnp.abs(jnp.fft.rfft(g, axis=0)) * count / n
-    return float(jnp.max(jnp.abs(polar_gradient(weights, gradient).magnitude) / limit))
+    return jnp.max(jnp.abs(polar_gradient(weights, gradient).magnitude) / limit)
 
 
 def train(seed: int, kind: str, n: int, steps: int) -> tuple[list[float], float]:
     """Learns to repeat the first step at the last; returns the gradient norms, and the reach at the start."""
     layer = make_layer(kind)
-    keys = jax.random.split(jax.random.key(seed), steps + 1)
-    params = start_parameters(kind, keys[0])
+    params = start_parameters(kind, seed)
 
     def loss(params, x, target):
         y = jnp.asarray(layer.apply({"params": params}, x))
@@ -84,23 +84,25 @@ def train(seed: int, kind: str, n: int, steps: int) -> tuple[list[float], float]
         return trained, optax.tree.norm(gradient), first / last
 
     norms, reach = [], []
-    for key in keys[1:]:
+    for key in jax.random.split(jax.random.key(seed), steps):
         params, norm, ratio = step(params, key)
         norms.append(float(norm))
         reach.append(float(ratio))
     return norms, reach[0]
 
 
-def start_parameters(kind: str, key: jax.Array):
+@functools.cache
+def start_parameters(kind: str, seed: int):
     """Returns the parameters, which are the same at every length."""
-    return jax.jit(make_layer(kind).init)(key, jnp.zeros((1, 64, WIDTH)))["params"]
+    init = jax.jit(make_layer(kind).init)
+    return init(jax.random.key(seed + 100), jnp.zeros((1, 64, WIDTH)))["params"]
 
 
 def measure(seed: int, size: str) -> Numbers:
     key, quick = jax.random.key(seed), size == "quick"
     lengths = [32, 128, 512] if quick else [2**i for i in range(6, 15)]
     numbers: Numbers = {
-        "bound_ratio": max(bound_ratio(key, n) for n in (63, 256)),
+        "bound_ratio": max(float(bound_ratio(key, n)) for n in (63, 256)),
         "lengths": lengths,
     }
     for kind in KINDS[:2] if quick else KINDS:
