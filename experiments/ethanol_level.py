@@ -1,6 +1,6 @@
 """EthanolLevel: how much ethanol is in a bottle, of four levels, from a long spectrum of its whisky.
 
-Claim: on 1,751 samples resonance is on a par with a Transformer of its size.
+Claim: on 1,751 samples resonance is on a par with a Transformer of its size. Not yet measured.
 Command: resonance-jax train ethanol_level --seeds 0 1 2 --results experiments/results/ethanol_level.json
 Data: UCR, 504 training and 500 test series of 1,751 samples.
 """

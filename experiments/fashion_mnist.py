@@ -1,6 +1,6 @@
 """Fashion-MNIST: ten kinds of clothing, as a sequence of overlapping patches.
 
-Claim: resonance along the sequence of patches beats both others; convolutional nets reach 0.92 to 0.947.
+Claim: resonance along the sequence of patches reaches 0.92 (convolutional nets 0.92 to 0.947). Missed: 0.894, one seed.
 Command: resonance-jax train fashion_mnist --seeds 0 1 2 --results experiments/results/fashion_mnist.json
 Data: 60,000 training and 10,000 test images of 28 × 28 pixels; 7 × 7 patches every 4 pixels, row by row.
 """

@@ -280,9 +280,10 @@ def _inspect(inspect: Inspect) -> int:
 
 
 def _claims(command: Claims) -> int:
-    folder = next(
-        folder / "claims" for folder in EXPERIMENT_FOLDERS if (folder / "claims").is_dir()
-    )
+    folders = [folder / "claims" for folder in EXPERIMENT_FOLDERS]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise ValueError(f"no claims were found in {', '.join(map(str, folders))}.")
     pending = ledger.load_pending(folder)
     claims = ledger.select_claims(command.ids, ledger.load_claims(folder), pending)
     size = "full" if command.full else "quick"
@@ -301,7 +302,7 @@ def _claims(command: Claims) -> int:
     page = path.with_suffix(".html")
     write_atomically(page, make_page(measured, pending))
     print(f"{summarize_verdicts(measured['claims'], pending)}\n{path}\n{page}")
-    missing = [record["id"] for record in measured["claims"] if record["verdict"] is None]
+    missing = [claim.id for claim in claims if records[claim.id]["verdict"] is None]
     if missing:
         print(f"resonance-jax: not measured: {', '.join(missing)}", file=sys.stderr)
     return 2 if missing else 0

@@ -310,3 +310,9 @@ def test_claims_says_what_was_not_measured(ledger_folder, capsys):
     )
     assert cli.main(["claims", "--out", str(ledger_folder)]) == 2
     assert "not measured: R1" in capsys.readouterr().err
+
+
+def test_claims_says_where_it_looked(ledger_folder, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "EXPERIMENT_FOLDERS", (ledger_folder / "none",))
+    assert cli.main(["claims"]) == 2
+    assert "no claims were found in" in capsys.readouterr().err

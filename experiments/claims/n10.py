@@ -2,8 +2,8 @@
 
 Source: N (resonance networks with holographic memory).
 Decided by: networks and Transformers of several widths with the same stem, depth and training on real data; each kind's
-smallest model whose accuracy reaches the best that the weaker kind attains. `experiments/scaling.py` asks the same of
-four data sets with a search for each model's learning rate, and draws the curves.
+smallest model whose accuracy reaches the best that the weaker kind attains, to within the step from width to width.
+`experiments/scaling.py` asks the same with a search for each kind's learning rate, and draws the curves.
 """
 
 from collections.abc import Sequence
@@ -49,6 +49,8 @@ def decide(runs: Sequence[Numbers]) -> Decision:
         f"{name}: {ratio['parameters']:.2f} times fewer at accuracy {ratio['accuracy']:.1%}"
         for name, ratio in found.items()
     )
+    widths = len(read_records(runs, next(iter(found)))) // (len(runs) * len(KINDS))
+    number += f" ({widths} widths a kind)"
     reached = [name for name, ratio in found.items() if ratio["parameters"] >= CLAIMED]
     if len(reached) == len(found):
         return Decision("holds", number)

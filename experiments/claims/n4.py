@@ -106,8 +106,8 @@ def decide(runs: Sequence[Numbers]) -> Decision:
         return Decision("holds when", number, f"It holds when the optimizer is {needed[0]}.")
     if all(ordinary.values()):
         statement = (
-            "Real and imaginary parts train with one rate and ordinary gradients. The loss is quadratic in them, and "
-            "not in magnitude and phase: polar parameters are a choice of geometry, not a condition of learning."
+            "A filter's real and imaginary parts train with one rate and ordinary gradients: a squared error is "
+            "quadratic in them, and not in magnitude and phase. Whether a deep network gains is not measured here."
         )
         return Decision("fails", number, statement)
     return Decision(

@@ -94,7 +94,7 @@ def measure(seed: int, size: str) -> Numbers:
 def decide(runs: Sequence[Numbers]) -> Decision:
     kept = max(largest(runs, "lost_none_dropped"), largest(runs, "lost_interference"))
     losses = ("lost_weight_zero", "lost_imaginary_at_dc", "lost_cancelled", "lost_dropped")
-    least = min(smallest(runs, name) for name in losses)
+    most = max(largest(runs, name) for name in losses)
     off = max(
         float(np.max(np.abs(np.subtract(run["lost_dropped"], run["lost_predicted"]))))
         for run in runs
@@ -107,7 +107,7 @@ def decide(runs: Sequence[Numbers]) -> Decision:
     )
     if kept > EXACT:
         return Decision("fails", number, "Information changes with every bin kept, too.")
-    if least <= EXACT:
+    if most <= EXACT:
         return Decision("holds", number, "A bin that is dropped or weighted by 0 told nothing.")
     after = (
         " and no noise is added after the layer"

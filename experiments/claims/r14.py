@@ -85,9 +85,6 @@ def decide(runs: Sequence[Numbers]) -> Decision:
         np.array([run[f"accuracy_{name}"] for run in runs]) for name in ("loud", "quiet")
     )
     by = {
-        "error at equal numbers of bins": reading(
-            at_half("error_large") - at_half("error_small"), MARGIN
-        ),
         "accuracy at equal numbers of bins": reading(
             at_half("accuracy_small") - at_half("accuracy_large"), MARGIN
         ),

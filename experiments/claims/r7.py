@@ -43,7 +43,7 @@ def measure(seed: int, size: str) -> Numbers:
 
 def decide(runs: Sequence[Numbers]) -> Decision:
     constant = largest(runs, "distance_constant")
-    others = min(smallest(runs, f"distance_{name}") for name in ("mixture", "any"))
+    others = max(largest(runs, f"distance_{name}") for name in ("mixture", "any"))
     number = (
         f"inner products off a common multiple by {constant:.1g} where |P(f)| is constant, "
         f"{smallest(runs, 'distance_mixture'):.2f} for a mixture of such patterns, "

@@ -145,9 +145,11 @@ def select_claims(
         if name in waiting:
             raise ValueError(f"claim {name} cannot be measured yet: it waits for {waiting[name]}.")
         if name not in claims:
-            close = get_close_matches(name, claims, n=1, cutoff=0.3)
+            known = [*claims, *waiting]
+            alike = [other for other in known if other[0] == name[:1]] or known
+            close = get_close_matches(name, alike, n=1, cutoff=0.3)
             hint = f" Did you mean {close[0]}?" if close else ""
-            raise ValueError(f"unknown claim {name!r}.{hint} Known: {', '.join(claims)}.")
+            raise ValueError(f"unknown claim {name!r}.{hint} Known: {', '.join(known)}.")
     return [claim for name, claim in claims.items() if name in wanted]
 
 

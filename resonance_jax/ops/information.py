@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from resonance_jax.array_typing import (
     AnyReal,
@@ -65,7 +66,8 @@ def gaussian_mutual_information(
     matrix = jnp.asarray(matrix)
     _check_matrix("matrix", matrix)
     _check_noise(noise_variance)
-    covariance = np.asarray(covariance) if is_static(covariance) else covariance
+    if not isinstance(covariance, Tracer):
+        covariance = np.asarray(covariance)
     check_shape("covariance", covariance, (matrix.shape[1], matrix.shape[1]))
     dtype = jnp.result_type(matrix, covariance, np.float32)
     if is_static(covariance):
@@ -199,6 +201,8 @@ def spectral_entropy(power: AnyReal, axis: int = -2, *, normalized: bool = False
 
 def _static_factor(covariance: np.ndarray) -> np.ndarray:
     """Checks a covariance that is known at trace time; returns L with L Lᵀ = Σ in float64."""
+    if covariance.dtype.kind not in "fiu" and not jnp.issubdtype(covariance.dtype, jnp.floating):
+        raise ValueError(f"covariance must be real, got {covariance.dtype}.")
     wide = covariance.astype(np.float64)
     if not np.all(np.isfinite(wide)):
         raise ValueError("covariance must be finite, got infinite or NaN entries.")

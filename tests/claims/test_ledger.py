@@ -116,7 +116,7 @@ def test_a_file_that_is_no_ledger_is_not_overwritten(claims, tmp_path):
     ("ids", "message"),
     [
         (["N77"], "unknown claim 'N77'. Did you mean N7"),
-        (["xyz"], "unknown claim 'XYZ'. Known: R2, N7, N10"),
+        (["xyz"], "unknown claim 'XYZ'. Known: R2, N7, N10, Q1"),
         (["q1"], "Q1 cannot be measured yet: it waits for quaternions"),
     ],
 )

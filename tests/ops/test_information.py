@@ -282,3 +282,17 @@ def test_errors():
         information.spectral_entropy(jnp.ones(3))
     with pytest.raises(ValueError, match=r"x must have shape \[..., t, d\]"):
         information.power_spectrum(jnp.ones(3))
+
+
+@pytest.mark.error_message
+@pytest.mark.parametrize(
+    ("covariance", "message"),
+    [
+        (jnp.ones((2, 2)), "positive definite"),  # an array that is at hand, not traced
+        (jnp.array([[2.0, 1.0], [0.0, 2.0]]), "symmetric"),
+        (np.array([[2, 1j], [-1j, 2]]), "covariance must be real"),
+    ],
+)
+def test_a_degenerate_covariance_of_any_library_is_refused(covariance, message):
+    with pytest.raises(ValueError, match=message):
+        information.gaussian_mutual_information(jnp.eye(2), covariance, 1.0)
