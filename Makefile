@@ -20,23 +20,21 @@ CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN
 # Half the time to compile; and another rounding, under which a law must hold as well.
 QUICK_COMPILE := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-.PHONY: train test test-newest test-typed test-plain lint format bench clean
+.PHONY: train test test-typed test-plain lint format bench clean
 
 train: $(STAMP)
 	@$(VENV)/bin/resonance-jax train quickstart
 
 # The plain pass comes last, so that its closing line is the last line printed.
-test: lint test-newest test-typed test-plain
+test: lint test-typed test-plain
 
 test-plain: $(STAMP)
 	@echo "== pytest"
 	@$(CACHE) $(VENV)/bin/python $(PYTEST)
 
+# Every shape and dtype checked at run time, on the newest JAX where there is a Python for it, else on the oldest.
 # jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages.
-test-typed: $(STAMP)
-	@echo "== pytest, every shape and dtype checked at run time"
-	@$(CACHE) $(VENV)/bin/python $(PYTEST) --jaxtyping-packages=resonance_jax,beartype.beartype \
-	  -m "not error_message and not slow_process and not end_to_end"
+TYPED := --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end"
 
 # Prints the path of a Python that runs and can make an environment, the newest supported first.
 FIND_NEWEST = for name in python3.13 python3.12; do \
@@ -47,15 +45,16 @@ FIND_NEWEST = for name in python3.13 python3.12; do \
 	  done; \
 	done
 
-test-newest:
+test-typed: $(STAMP)
 	@newest=$$($(FIND_NEWEST)); \
 	if [ -z "$$newest" ]; then \
-	  echo "== pytest with the newest JAX: left out, no Python 3.13 or 3.12 was found"; \
+	  echo "== pytest, types checked (no Python 3.13 or 3.12 was found for the newest JAX)"; \
+	  $(QUICK_COMPILE) $(CACHE) $(VENV)/bin/python $(PYTEST) $(TYPED); \
 	else \
 	  $(MAKE) --no-print-directory $(NEWEST)/.installed NEWEST_PYTHON="$$newest" && \
-	  echo "== pytest with the newest JAX, $$($(NEWEST)/bin/python -c \
+	  echo "== pytest, types checked, with the newest JAX, $$($(NEWEST)/bin/python -c \
 	    'import jax, platform; print(jax.__version__, "on Python", platform.python_version())')" && \
-	  $(QUICK_COMPILE) $(CACHE) $(NEWEST)/bin/python $(PYTEST) -m "not slow_process and not end_to_end"; \
+	  $(QUICK_COMPILE) $(CACHE) $(NEWEST)/bin/python $(PYTEST) $(TYPED); \
 	fi
 
 lint: $(STAMP)

@@ -62,8 +62,8 @@ class Series:
     """One line of a plot."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float | int]
+    y: Sequence[float | int]
     style: str = "line"
     """"line", "points", or "reference" (dashed, in grey)."""
 
