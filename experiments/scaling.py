@@ -1,6 +1,7 @@
 """Accuracy over parameters: the smallest model of each kind that reaches a given accuracy, on four data sets.
 
 Claim: at matched accuracy resonance has fewer parameters than a Transformer, is faster and needs less memory.
+Measured so far: FordA.
 Command: python -m experiments.scaling, and python -m experiments.scaling --plot
 Data: FordA, Reuters R8 (the first 64 words), Fashion-MNIST (the first 10,000 training images), EthanolLevel.
 
