@@ -16,10 +16,8 @@ import dataclasses
 import functools
 import importlib
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resonance_jax.claims.matched import curve, matched_accuracy, ratios, smallest_at
+from resonance_jax.claims.trials import median_milliseconds
 from resonance_jax.data.dataset import Dataset, Split, load_dataset
 from resonance_jax.training import plots
 from resonance_jax.training.config import TrainConfig
@@ -144,20 +143,14 @@ def measure_speed(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
         lambda params, inputs, mask=None: _outputs(program.model, params, inputs, mask)
     )
     inference = functools.partial(forward, jax.device_put(params), **inputs)
-    return {"step_ms": _median_ms(step), "inference_ms": _median_ms(inference)}
+    return {
+        "step_ms": median_milliseconds(step, REPEATS),
+        "inference_ms": median_milliseconds(inference, REPEATS),
+    }
 
 
 def _outputs(model: Any, params: Any, inputs: Any, mask: Any) -> Any:
     return model.apply({"params": params}, inputs, **({} if mask is None else {"mask": mask}))
-
-
-def _median_ms(call: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(2 + REPEATS):
-        started = time.process_time()
-        jax.block_until_ready(call())
-        times.append(1e3 * (time.process_time() - started))
-    return statistics.median(times[2:])
 
 
 class Results:

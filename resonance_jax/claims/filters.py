@@ -47,7 +47,11 @@ def stacked_filters(x: jax.Array, patterns: jax.Array, layer_patterns: jax.Array
 
 
 def separate_filters(x: jax.Array, patterns: jax.Array, layer_patterns: jax.Array) -> jax.Array:
-    """The same as T layers of FFT → filter → inverse FFT, one after the other."""
+    """The same as T layers of FFT → filter → inverse FFT, one after the other.
+
+    Equal to `stacked_filters` for patterns that are real at DC and Nyquist: elsewhere each inverse FFT drops what is
+    imaginary there, and the stack only the last.
+    """
 
     def layer(x, pattern):
         return stacked_filters(x, patterns, pattern[None]), None

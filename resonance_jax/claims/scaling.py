@@ -54,6 +54,8 @@ def median_seconds(function: Callable[..., Any], *args: Any, repeats: int = 5) -
 def count_operations(function: Callable[..., Any], *args: Any) -> float:
     """Returns XLA's count of the floating-point operations of `function(*args)`, without compiling it.
 
+    The body of a loop (`jax.lax.scan`, `map`, `while_loop`) counts once, however often it runs.
+
     Raises:
         ValueError: if this back end does not count.
     """
