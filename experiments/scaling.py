@@ -18,6 +18,7 @@ import importlib
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,20 @@ def load(name: str) -> Dataset:
     return dataclasses.replace(dataset, train=train, test=test)
 
 
-def train(config: TrainConfig, dataset: Dataset) -> RunResult:
-    """Trains and evaluates as `train_and_evaluate` does, on data that is at hand; nothing is kept."""
+def train_run(config: TrainConfig, dataset: Dataset) -> tuple[Run, RunResult]:
+    """Trains and evaluates as `train_and_evaluate` does, on data that is at hand; no file is kept.
+
+    The run is closed; what it has in memory is that of the last step.
+    """
     check_fit(config, dataset)
     with tempfile.TemporaryDirectory() as folder, noticed_signals() as flag:
         with contextlib.closing(Run(config, Path(folder), dataset)) as run:
-            return run.train(flag, progress=False, max_steps=None)
+            return run, run.train(flag, progress=False, max_steps=None)
+
+
+def train(config: TrainConfig, dataset: Dataset) -> RunResult:
+    """Returns what a training ends in, and keeps nothing else of it."""
+    return train_run(config, dataset)[1]
 
 
 def measure_speed(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
@@ -156,10 +165,17 @@ def _outputs(model: Any, params: Any, inputs: Any, mask: Any) -> Any:
 class Results:
     """The JSON file, written after each addition."""
 
+    TABLES = ("search", "runs", "speed")
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        empty = {"search": [], "runs": [], "speed": []}
+        empty: dict[str, Any] = {table: [] for table in self.TABLES}
         self.record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else empty
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what the file says beside its tables."""
+        budgets = {name: dataclasses.asdict(task) for name, task in TASKS.items()}
+        return {"tasks": budgets, "matched": analyse(self.record)}
 
     def find(self, table: str, **key: Any) -> dict[str, Any] | None:
         """Returns the row of a table with these values; None if there is none."""
@@ -170,8 +186,7 @@ class Results:
         """Adds a row, or replaces the one with the same key, and writes the file."""
         rows = [r for r in self.record[table] if any(r[k] != v for k, v in key.items())]
         self.record[table] = [*rows, key | values]
-        budgets = {name: dataclasses.asdict(task) for name, task in TASKS.items()}
-        self.record |= {**surroundings(), "tasks": budgets, "matched": analyse(self.record)}
+        self.record |= {**surroundings(), **self.summary()}
         write_atomically(self.path, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
 
     def rate(self, data: str, model: str) -> float:
@@ -284,6 +299,16 @@ def draw(record: dict[str, Any]) -> Figure:
     return figure
 
 
+def work(results: Results, jobs: Sequence[tuple[Any, ...]]) -> None:
+    """Calls function(results, *arguments) for each (function, *arguments), and says before each what is done."""
+    started = time.perf_counter(), time.process_time()
+    for index, (function, *arguments) in enumerate(jobs):
+        wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+        done = f"{index} of {len(jobs)} done in {wall / 60:.1f} min ({cpu / 60:.1f} min of CPU)"
+        print(f"{done}; next: {function.__name__} {' '.join(map(str, arguments))}", flush=True)
+        function(results, *arguments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
@@ -308,12 +333,7 @@ def main() -> None:
             continue
         jobs += [(search, name, kind) for kind in KINDS]
         jobs += [(run, name, *size, seed) for size in sizes(name) for seed in SEEDS]
-    started = time.perf_counter(), time.process_time()
-    for index, (function, *arguments) in enumerate(jobs):
-        wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
-        done = f"{index} of {len(jobs)} done in {wall / 60:.1f} min ({cpu / 60:.1f} min of CPU)"
-        print(f"{done}; next: {function.__name__} {' '.join(map(str, arguments))}", flush=True)
-        function(results, *arguments)
+    work(results, jobs)
     print(json.dumps(results.record.get("matched"), indent=1))
 
 
