@@ -3,11 +3,36 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def is_static(values) -> bool:
     """True when `values` are host numbers (NumPy, lists, scalars), known at trace time."""
     return not isinstance(values, jax.Array)
+
+
+def is_concrete(values) -> bool:
+    """True when `values` can be looked at: host numbers, or an array outside every transformation."""
+    return not isinstance(values, Tracer)
+
+
+def check_quaternions(name: str, q) -> jax.Array:
+    """Returns q as an array; requires real floating point with a last axis of 4."""
+    q = jnp.asarray(q)
+    if q.shape[-1:] != (4,) or not jnp.issubdtype(q.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be real floating point with a last axis of 4 (w, x, y, z), got {q.dtype} of shape {q.shape}; "
+            "reshape features to [..., d, 4]."
+        )
+    return q
+
+
+def check_nonzero(name: str, q, reason: str) -> None:
+    """Requires of values that are known that none is zero along the last axis."""
+    if is_concrete(q) and not np.all(np.any(np.asarray(q) != 0, axis=-1)):
+        where = np.argwhere(~np.any(np.asarray(q) != 0, axis=-1))[0]
+        at = f" at index {tuple(int(i) for i in where)}" if len(where) else ""
+        raise ValueError(f"{name} is zero{at}: {reason}.")
 
 
 def check_real_sequence(name: str, x) -> None:
