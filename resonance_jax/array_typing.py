@@ -3,7 +3,7 @@
 Letters: `*b` any leading batch axes, `b` one batch axis, `t` time (the signal axis), `d` features, `k` selected
 frequencies, `m` kernel length, `h` and `w` image height and width, `c` input channels, `o` outputs,
 `f` all bins of a real spectrum, `i` and `j` rows and columns of a matrix, `n` both axes of a square one, `p` patterns,
-`l` layers, `*g` a heads axis or none.
+`l` layers, `*g` a heads axis or none. In a point set, n points of m coordinates.
 """
 
 import jax
@@ -39,3 +39,8 @@ Quaternions = Float[Array, "... 4"]
 Vectors = Float[Array, "... 3"]
 ComplexPair = Complex[Array, "... 2"]
 SO4Matrices = Float[Array, "... 4 4"]
+Curves = Float[Array, "*b t"]
+PointSet = Float[Array, "n m"]
+PointSets = Float[Array, "*b n m"]
+GridOffsets = Float[Array, "_ m"]
+BinaryImages = Bool[Array, "*b h w"]
