@@ -86,10 +86,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """Trains a model and returns what it scores on each split, with the averaged parameters that are tested."""
     dataset = scaling.load(DATA)
     run, result = scaling.train_run(config, dataset)
-    params, size = run.state.eval_params, config.batch_size
+    variables, size = run.state.eval_variables, config.batch_size
 
     def loss(split: Any) -> float:
-        return evaluate(run.state.apply_fn, params, split, size, dataset.num_classes).loss
+        return evaluate(run.state.apply_fn, variables, split, size, dataset.num_classes).loss
 
     if run.validation is None:
         scores = {"test_accuracy": result.test_accuracy, "test_loss": result.test_loss}
@@ -98,7 +98,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         scores = {"validation_accuracy": accuracy, "validation_loss": loss(run.validation)}
     return scores | {
         "training_loss": loss(run.train_split),
-        "distance_from_identity": distance_from_identity(params),
+        "distance_from_identity": distance_from_identity(variables["params"]),
         "parameters": result.parameters,
         "steps": result.steps,
     }

@@ -36,7 +36,7 @@ class Restored:
     step: int
     """Step of the checkpoint that was read."""
     arrays: dict[str, Any]
-    """NumPy arrays: "params", "ema_params" (where kept) and the "rest" of the state."""
+    """NumPy arrays: "params", "ema_params" and "collections" (where kept) and the "rest" of the state."""
     host: dict[str, Any]
     """What the loop saved beside the arrays."""
     config: TrainConfig

@@ -67,12 +67,12 @@ def read_spectra(run_dir: str | Path, data_dir: str | Path | None = None) -> lis
     Returns:
         One `LayerSpectrum` a layer; empty for a model without resonance layers.
     """
-    config, model, params = load_run(run_dir)
+    config, model, variables = load_run(run_dir)
     if config.model_name != "resonance":
         return []
     row = load_dataset(config.dataset, data_dir or config.data_dir).test.inputs[:1]
-    _, recorded = model.apply({"params": params}, jnp.asarray(row), mutable=["intermediates"])
-    return collect_spectra(params, recorded["intermediates"])
+    _, recorded = model.apply(variables, jnp.asarray(row), mutable=["intermediates"])
+    return collect_spectra(variables["params"], recorded["intermediates"])
 
 
 def write_results(

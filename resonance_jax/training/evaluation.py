@@ -26,13 +26,13 @@ class Evaluation:
 
 
 def evaluate(
-    apply_fn: Callable[..., Any], params: Any, split: Split, batch_size: int, num_classes: int
+    apply_fn: Callable[..., Any], variables: Any, split: Split, batch_size: int, num_classes: int
 ) -> Evaluation:
     """Evaluates a classifier, without dropout or label smoothing, on every example of a split once.
 
     Args:
         apply_fn: the model's `apply`.
-        params: its parameters.
+        variables: its parameters and other collections, as `TrainState.eval_variables`.
         split: the examples.
         batch_size: rows in a batch; the last is filled with rows of weight 0.
         num_classes: size of the confusion matrix.
@@ -42,7 +42,7 @@ def evaluate(
     loss = 0.0
     confusion = np.zeros((num_classes, num_classes), np.int64)
     for batch in evaluation_batches(split, batch_size):
-        found = eval_step(params, batch, apply_fn=apply_fn, loss_fn=classification_loss)
+        found = eval_step(variables, batch, apply_fn=apply_fn, loss_fn=classification_loss)
         found = jax.device_get(found)
         rows = batch["weight"] > 0
         predictions = found["outputs"].argmax(axis=-1)

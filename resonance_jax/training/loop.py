@@ -99,18 +99,18 @@ def evaluate_run(run_dir: str | Path, data_dir: str | Path | None = None) -> dic
     Raises:
         CheckpointError: if the folder holds no checkpoint that can be read.
     """
-    config, model, params, step = _load(run_dir)
+    config, model, variables, step = _load(run_dir)
     dataset = load_dataset(config.dataset, data_dir or config.data_dir)
     size, classes = config.batch_size, dataset.num_classes
-    found = evaluate(model.apply, params, dataset.test, size, classes)
+    found = evaluate(model.apply, variables, dataset.test, size, classes)
     scores = {"loss": found.loss, "accuracy": found.accuracy, "confusion": found.confusion}
     return {"step": step, **scores, "class_names": list(dataset.class_names)}
 
 
 def load_run(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any]:
-    """Loads (config, model, params) of a run's latest checkpoint.
+    """Loads (config, model, variables) of a run's latest checkpoint, for `model.apply(variables, inputs)`.
 
-    The parameters are those that are evaluated: their moving average where one is kept.
+    The parameters in them are those that are evaluated: their moving average where one is kept.
 
     Raises:
         CheckpointError: if the folder holds no checkpoint that can be read.
@@ -152,9 +152,11 @@ def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:
         restored = store.restore()
     if restored is None:
         raise missing
-    saved = restored.arrays.get("ema_params") or restored.arrays["params"]
+    arrays = restored.arrays
+    params = arrays.get("ema_params") or arrays["params"]
+    variables = {"params": params, **arrays.get("collections", {})}
     model = shared_model(restored.config.model)
-    return restored.config, model, jax.tree.map(jnp.asarray, saved), restored.step
+    return restored.config, model, jax.tree.map(jnp.asarray, variables), restored.step
 
 
 def _delete_run(run_dir: Path) -> None:

@@ -151,7 +151,7 @@ class Run:
 
     def _evaluate(self, split: Split) -> Evaluation:
         size, classes = self.config.batch_size, self.dataset.num_classes
-        return evaluate(self.state.apply_fn, self.state.eval_params, split, size, classes)
+        return evaluate(self.state.apply_fn, self.state.eval_variables, split, size, classes)
 
     def _log_evaluation(self, name: str, found: Evaluation) -> None:
         scores = {"loss": found.loss, "accuracy": found.accuracy}

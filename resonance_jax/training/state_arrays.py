@@ -9,6 +9,9 @@ import numpy as np
 
 from resonance_jax.training.step import TrainState
 
+# What a state holds by name; optimizer and counters have no names.
+_TREES = ("params", "ema_params", "collections")
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read; what was saved before is intact."""
@@ -19,14 +22,14 @@ class CheckpointMismatchError(CheckpointError):
 
 
 def to_arrays(state: TrainState) -> dict[str, Any]:
-    """Copies a state to NumPy: "params", "ema_params" as they are, all else numbered in "rest"."""
+    """Copies a state to NumPy: "params", "ema_params", "collections" as they are, all else numbered in "rest"."""
     rest = (state.step, state.opt_state, state.rng, state.skipped, state.consecutive_skipped)
     leaves = {f"{i:05d}": _to_numpy(leaf) for i, leaf in enumerate(jax.tree.leaves(rest))}
-    params, ema_params = (
-        {} if tree is None else jax.tree.map(_to_numpy, tree)
-        for tree in (state.params, state.ema_params)
-    )
-    return {"params": params, "ema_params": ema_params, "rest": leaves}
+    trees = {
+        name: {} if (tree := getattr(state, name)) is None else jax.tree.map(_to_numpy, tree)
+        for name in _TREES
+    }
+    return {**trees, "rest": leaves}
 
 
 def from_arrays(template: TrainState, arrays: dict[str, Any]) -> TrainState:
@@ -41,13 +44,15 @@ def from_arrays(template: TrainState, arrays: dict[str, Any]) -> TrainState:
     old, structure = jax.tree.flatten(parts)
     new = [_like(leaf, arrays["rest"][f"{i:05d}"]) for i, leaf in enumerate(old)]
     step, opt_state, rng, skipped, consecutive = jax.tree.unflatten(structure, new)
-    params = jax.tree.map(_like, template.params, arrays["params"])
-    ema_params = template.ema_params
-    if ema_params is not None:
-        ema_params = jax.tree.map(_like, ema_params, arrays["ema_params"])
+    trees = {
+        name: jax.tree.map(_like, tree, arrays[name])
+        for name in _TREES
+        if (tree := getattr(template, name))
+    }
     return template.replace(
-        **{"step": step, "params": params, "opt_state": opt_state, "ema_params": ema_params},
-        **{"rng": rng, "skipped": skipped, "consecutive_skipped": consecutive},
+        **{"step": step, "opt_state": opt_state, "rng": rng},
+        **{"skipped": skipped, "consecutive_skipped": consecutive},
+        **trees,
     )
 
 

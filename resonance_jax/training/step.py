@@ -37,6 +37,8 @@ class TrainState(flax.struct.PyTreeNode):
     """Steps skipped in all because something was not finite; int32."""
     consecutive_skipped: Any
     """Steps skipped up to now since the last good one; int32."""
+    collections: Any
+    """The model's variables that are not parameters, {collection: …}: what its modules keep between steps."""
     apply_fn: Callable[..., Any] = flax.struct.field(pytree_node=False)
     """The model's `apply`."""
     optimizer: optax.GradientTransformation = flax.struct.field(pytree_node=False)
@@ -53,9 +55,10 @@ class TrainState(flax.struct.PyTreeNode):
     """Whether a step that is not finite is skipped."""
 
     @property
-    def eval_params(self) -> Any:
-        """Returns the parameters to evaluate: their moving average where there is one."""
-        return self.params if self.ema_params is None else self.ema_params
+    def eval_variables(self) -> dict[str, Any]:
+        """Returns the variables to evaluate: with the moving average of the parameters where there is one."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": params, **self.collections}
 
 
 def init_state(
@@ -75,7 +78,8 @@ def init_state(
 
     Args:
         model: a linen module, called as `model.apply(variables, inputs, deterministic=…, rngs=…)`,
-            with `mask=` too where the batch has one.
+            with `mask=` too where the batch has one. Its collections besides "params" and "intermediates" are mutable
+            in training and read in evaluation.
         optimizer: as `make_optimizer` makes it, or any optax transformation.
         key: typed PRNG key (`jax.random.key(seed)`).
         batch: a batch as in training; the parameters are initialised for its first row.
@@ -92,7 +96,8 @@ def init_state(
     """
     loss_fn = _named_loss(loss, label_smoothing) if isinstance(loss, str) else loss
     params_key, rng = jax.random.split(key)
-    params = init_parameters(model, params_key, batch)
+    collections = init_variables(model, params_key, batch)
+    params = collections.pop("params")
     groups = tuple(jax.tree.leaves(label_parameters(params, labels)))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -102,6 +107,7 @@ def init_state(
         rng=rng,
         skipped=jnp.zeros((), jnp.int32),
         consecutive_skipped=jnp.zeros((), jnp.int32),
+        collections=collections,
         apply_fn=model.apply,
         optimizer=optimizer,
         loss_fn=loss_fn,
@@ -119,18 +125,19 @@ def _named_loss(name: str, label_smoothing: float) -> LossFunction:
     return partial(LOSSES[name], label_smoothing=label_smoothing)
 
 
-def init_parameters(model: nn.Module, key: jax.Array, batch: Batch) -> Any:
-    """Initialises a model's parameters for the first row of a batch."""
+def init_variables(model: nn.Module, key: jax.Array, batch: Batch) -> dict[str, Any]:
+    """Initialises a model's parameters and other collections, for the first row of a batch."""
     row = {name: batch[name][:1] for name in ("inputs", "mask") if name in batch}
-    return _init_parameters(model, key, row)
+    return dict(_init_variables(model, key, row))
 
 
 @partial(jax.jit, static_argnames="model")
-def _init_parameters(model: nn.Module, key: jax.Array, row: dict[str, Any]) -> Any:
+def _init_variables(model: nn.Module, key: jax.Array, row: dict[str, Any]) -> Any:
     params_key, dropout_key = jax.random.split(key)
     keys = {"params": params_key, "dropout": dropout_key}
     mask = {"mask": row["mask"]} if "mask" in row else {}
-    return model.init(keys, row["inputs"], deterministic=True, **mask)["params"]
+    variables = model.init(keys, row["inputs"], deterministic=True, **mask)
+    return {name: tree for name, tree in variables.items() if name != "intermediates"}
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -139,7 +146,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
 
     The key of dropout is fold_in(state.rng, state.step), so a step depends on nothing but its
     arguments. A step whose loss or gradients are not finite leaves parameters, optimizer and
-    moving average as they were and is counted, if the state's `monitor_stability` says so.
+    moving average and collections as they were and is counted, if the state's `monitor_stability` says so.
 
     Args:
         state: from `init_state` or the step before.
@@ -152,20 +159,23 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     """
     key = jax.random.fold_in(state.rng, state.step)
 
-    def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         mask = {"mask": batch["mask"]} if "mask" in batch else {}
-        outputs = state.apply_fn(
-            {"params": params},
+        outputs, collections = state.apply_fn(
+            {"params": params, **state.collections},
             batch["inputs"],
             deterministic=False,
             rngs={"dropout": key},
+            mutable=list(state.collections),
             **mask,
         )
-        return state.loss_fn(outputs, batch)
+        loss, metrics = state.loss_fn(outputs, batch)
+        return loss, (metrics, dict(collections))
 
-    (loss, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    found = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, (metrics, collections)), gradients = found
     norms = gradient_norms(gradients, state.labels)
-    after = _update(state, gradients)
+    after = _update(state, gradients).replace(collections=collections)
     if state.monitor_stability:
         after = _unless_finite(state, after, all_finite(loss, norms))
     after = after.replace(step=state.step + 1)
@@ -202,13 +212,14 @@ def _unless_finite(before: TrainState, after: TrainState, finite: jax.Array) -> 
 
 @partial(jax.jit, static_argnames=("apply_fn", "loss_fn"))
 def eval_step(
-    params: Any, batch: Batch, *, apply_fn: Callable[..., Any], loss_fn: LossFunction
+    variables: Any, batch: Batch, *, apply_fn: Callable[..., Any], loss_fn: LossFunction
 ) -> dict[str, jax.Array]:
     """Evaluates one batch without dropout: "loss", "accuracy", … and the raw "outputs".
 
+    `variables` are the model's, as `TrainState.eval_variables` has them.
     Rows of weight 0 count for nothing; the caller weighs batches by their sum of weights.
     """
     mask = {"mask": batch["mask"]} if "mask" in batch else {}
-    outputs = apply_fn({"params": params}, batch["inputs"], deterministic=True, **mask)
+    outputs = apply_fn(variables, batch["inputs"], deterministic=True, **mask)
     loss, metrics = loss_fn(outputs, batch)
     return {"loss": loss, **metrics, "outputs": outputs}

@@ -108,8 +108,8 @@ def test_train_all_trains_what_is_missing(quick_compile, whole_run, toy_config, 
 
 def test_spectra_are_those_of_the_latest_checkpoint(whole_run, toy_folder):
     folder, _ = whole_run
-    _, _, params = load_run(folder)
-    layer = params["layer_0"]["resonance"]
+    _, _, variables = load_run(folder)
+    layer = variables["params"]["layer_0"]["resonance"]
     for spectra in (read_spectra(folder), read_spectra(folder, toy_folder)):
         (spectrum,) = spectra
         np.testing.assert_allclose(spectrum.frequencies, np.arange(2) / 12, rtol=1e-6)

@@ -60,9 +60,9 @@ def test_a_run_leaves_its_result(toy_config, whole_run):
     assert (again["step"], again["accuracy"]) == (15, result.test_accuracy)
     assert again["confusion"] == result.confusion
     np.testing.assert_allclose(again["loss"], result.test_loss, rtol=1e-6)
-    config, model, params = load_run(folder)
+    config, model, variables = load_run(folder)
     assert dataclasses.replace(config, keep_checkpoints=2) == toy_config
-    outputs: Any = model.apply({"params": params}, np.zeros((3, 12, 1), np.float32))
+    outputs: Any = model.apply(variables, np.zeros((3, 12, 1), np.float32))
     assert outputs.shape == (3, 2)
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from resonance_jax.models.resonance_net import ResonanceNetConfig
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.monitor import NonFiniteGradientError, check_finite
 from resonance_jax.training.optimizer import make_optimizer
+from resonance_jax.training.state_arrays import from_arrays, to_arrays
 from resonance_jax.training.step import eval_step, init_state, train_step
 
 CONFIG = TrainConfig(learning_rate=0.05, warmup_fraction=0.0, schedule="constant")
@@ -31,7 +33,7 @@ def assert_equal(a, b):
 
 def test_a_step_lowers_the_loss_and_reports_it(tiny_net, optimizer, batch, toy_key):
     state = init_state(tiny_net, optimizer, toy_key, batch)
-    found = eval_step(state.params, batch, apply_fn=tiny_net.apply, loss_fn=state.loss_fn)
+    found = eval_step(state.eval_variables, batch, apply_fn=tiny_net.apply, loss_fn=state.loss_fn)
     losses = []
     for _ in range(30):
         state, metrics = train_step(state, batch)
@@ -94,7 +96,37 @@ def test_moving_average(tiny_net, batch, toy_key, accumulation_steps):
             host(state.ema_params),
             average,
         )
-    assert state.eval_params is state.ema_params
+    assert state.eval_variables == {"params": state.ema_params}
+
+
+class _Counting(nn.Module):
+    """Counts its training steps, and adds the count to the output."""
+
+    @nn.compact
+    def __call__(self, inputs, *, deterministic):
+        count = self.variable("counts", "steps", jnp.zeros, ())
+        if not deterministic:
+            count.value += 1
+        return nn.Dense(2)(inputs.mean(axis=(1, 2))[:, None]) + count.value * jnp.arange(2)
+
+
+def test_collections_follow_the_steps_but_not_the_skipped_ones(optimizer, batch, toy_key):
+    model = _Counting()
+    state = init_state(model, optimizer, toy_key, batch)
+    for factor, count in ((1, 1), (np.inf, 1), (1, 2)):
+        state, _ = train_step(state, {**batch, "inputs": factor * batch["inputs"]})
+        assert float(state.collections["counts"]["steps"]) == count
+    arrays = to_arrays(state)
+    assert arrays["collections"]["counts"]["steps"] == 2
+    restored = from_arrays(init_state(model, optimizer, toy_key, batch), arrays)
+    assert_equal(restored.collections, state.collections)
+    outputs = eval_step(
+        restored.eval_variables, batch, apply_fn=model.apply, loss_fn=state.loss_fn
+    )["outputs"]
+    bare = nn.Dense(2).apply(
+        {"params": state.params["Dense_0"]}, batch["inputs"].mean((1, 2))[:, None]
+    )
+    np.testing.assert_allclose(outputs, bare + np.array([0.0, 2.0]), rtol=1e-6)
 
 
 def test_a_bad_step_is_skipped_and_counted(tiny_net, optimizer, batch, toy_key):
