@@ -2,13 +2,15 @@
 
 Claim: N4, ordinary backpropagation fails on frequency parameters; polar ones with their own learning rates fix it.
 Command: python -m experiments.parametrization, and python -m experiments.parametrization --plot
-Time: 40 minutes on one core
+Time: 16 minutes of CPU on one core, 29 beside other work
+Score: mean test accuracies of 0.945 to 0.946, no arm told from another (results/parametrization.json)
 
 Four arms: W as log-magnitude and phase or as real and imaginary part, each with one rate for all parameters or with
 rates of their own for magnitudes (real parts), phases (imaginary parts) and the rest. Each arm has nine trials over the
 same range, one seed, judged on a fifth of the training split; the best is trained with each seed and tested. All by
 Adam, which rescales gradients: plain gradient descent is not tried here. The budget is that of experiments/scaling.py.
-The training loss, without dropout and augmentation, tells whether an arm trains from whether it generalises.
+The training loss, without dropout and augmentation, tells whether an arm trains from whether it generalises. Near
+W = 1, where training starts, log-magnitude and phase are nearly Re W − 1 and Im W: how far W went is written down too.
 """
 
 import argparse
@@ -269,7 +271,7 @@ def draw(record: Mapping[str, Any]) -> Figure:
         right.plot(scores, [index] * len(scores), "o", color=color, alpha=0.7)
     left.set(xlabel="trial, the best first", ylabel="validation accuracy")
     left.legend(fontsize=7)
-    right.set(xlabel="test accuracy of the best trial, a seed a point")
+    right.set(xlabel="test accuracy, a seed a point")
     right.set_yticks(range(len(found["arms"])), list(found["arms"]), fontsize=7)
     right.invert_yaxis()
     return figure
