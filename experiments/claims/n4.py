@@ -3,7 +3,8 @@
 Source: N (resonance networks with holographic memory).
 Decided by: the loss left after training a filter to match a given one, for (real, imaginary) and (log-magnitude, phase)
 parameters, with one rate and with two, by SGD and by Adam. Each of the eight gets 25 trials: 25 rates, or 5 × 5 pairs,
-over the same range. A form trains if its best trial leaves less than 1 % of the loss.
+over the same range. A form trains if its best trial leaves less than 1 % of the loss. A network of two layers is
+trained with either form, with one rate and with its own, by experiments/parametrization.py.
 """
 
 from collections.abc import Sequence
@@ -107,7 +108,8 @@ def decide(runs: Sequence[Numbers]) -> Decision:
     if all(ordinary.values()):
         statement = (
             "A filter's real and imaginary parts train with one rate and ordinary gradients: a squared error is "
-            "quadratic in them, and not in magnitude and phase. Whether a deep network gains is not measured here."
+            "quadratic in them, and not in magnitude and phase. In a network of two layers: see "
+            "experiments/parametrization.py."
         )
         return Decision("fails", number, statement)
     return Decision(
