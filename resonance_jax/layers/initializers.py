@@ -46,3 +46,13 @@ def frequency_logit(frequencies: np.ndarray):
         return jnp.asarray(np.log(2 * frequencies) - np.log1p(-2 * frequencies), dtype)
 
     return init
+
+
+def near_identity(key, shape, dtype=jnp.float32):
+    """Draws quaternions [..., 4] of components N(0, 0.1²) around 1: rotations by about 0.35 radians."""
+    return jnp.eye(1, 4, dtype=dtype)[0] + 0.1 * jax.random.normal(key, shape, dtype)
+
+
+def near_identity_matrix(key, shape, dtype=jnp.float32):
+    """Draws matrices [..., 4, 4] of entries N(0, 0.1²) around the identity."""
+    return jnp.eye(4, dtype=dtype) + 0.1 * jax.random.normal(key, shape, dtype)

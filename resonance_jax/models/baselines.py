@@ -1,4 +1,4 @@
-"""Models of the same shape with another mixer: Transformer (attention) and FNet (plain Fourier mixing)."""
+"""Models with another mixer: Transformer (attention), FNet (plain Fourier mixing); and every model by name."""
 
 import dataclasses
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from resonance_jax.models.quaternion_net import QRHNet, QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
 
@@ -94,6 +95,7 @@ MODELS: dict[str, tuple[type[SequenceConfig], type[SequenceModel]]] = {
     "resonance": (ResonanceNetConfig, ResonanceNet),
     "transformer": (TransformerConfig, Transformer),
     "fnet": (FNetConfig, FNet),
+    "qrh": (QRHNetConfig, QRHNet),
 }
 
 
@@ -101,7 +103,7 @@ def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
     """Returns the module that a configuration belongs to.
 
     Args:
-        config: a ResonanceNetConfig, TransformerConfig or FNetConfig.
+        config: of one of the types in `MODELS`.
         **dtypes: `dtype` and `param_dtype` of the module.
     Raises:
         ValueError: if the configuration is of another type.
@@ -110,7 +112,7 @@ def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
 
 
 def model_name(config: SequenceConfig) -> str:
-    """Returns "resonance", "transformer" or "fnet".
+    """Returns the key of `MODELS`: "resonance", "transformer", "fnet" or "qrh".
 
     Raises:
         ValueError: if the configuration is of another type.

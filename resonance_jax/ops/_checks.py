@@ -16,6 +16,12 @@ def is_concrete(values) -> bool:
     return not isinstance(values, Tracer)
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Requires one of the choices."""
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}.")
+
+
 def check_quaternions(name: str, q) -> jax.Array:
     """Returns q as an array; requires real floating point with a last axis of 4."""
     q = jnp.asarray(q)
@@ -46,6 +52,18 @@ def check_real_sequence(name: str, x) -> None:
         raise ValueError(f"{name} must be real floating point, got {x.dtype}; cast it first.")
     if 0 in x.shape[-2:]:
         raise ValueError(f"{name} is empty along time or features: shape {x.shape}.")
+
+
+def check_real(name: str, x, axes: tuple[str, ...]) -> None:
+    """Requires a real floating array [..., *axes], finite where it is static (host numbers)."""
+    if x.ndim < len(axes):
+        raise ValueError(f"{name} must have shape [..., {', '.join(axes)}], got {tuple(x.shape)}.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name} must be real floating point, got {x.dtype}; cast it first.")
+    if is_static(x) and not np.all(np.isfinite(x)):
+        raise ValueError(
+            f"{name} must be finite, got {np.sum(~np.isfinite(x))} values that are not; remove them."
+        )
 
 
 def check_complex(name: str, z) -> None:

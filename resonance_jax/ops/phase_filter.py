@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.array_typing import AnyShape, ComplexAnyShape
-from resonance_jax.ops._checks import check_frequencies, is_concrete, is_static
+from resonance_jax.ops._checks import check_choice, check_frequencies, is_concrete, is_static
 
 SYMMETRIES = ("hermitian", "even")
 UNITS = ("index", "cycles", "radians")
@@ -61,8 +61,7 @@ def log_phase_filter(
         ("unit", unit, UNITS),
         ("amplitude", amplitude, AMPLITUDES),
     ):
-        if value not in choices:
-            raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}.")
+        check_choice(name, value, choices)
     alpha = _check_alpha(alpha)
     xp = np if is_static(frequencies) else jnp  # in float64 at trace time where they are known
     frequencies = check_frequencies(frequencies)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig, model_name
+from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 
-ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig
+ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig
 
 SCHEDULES = ("cosine", "constant")
 
@@ -98,7 +99,7 @@ class TrainConfig:
 
     @property
     def model_name(self) -> str:
-        """Returns the short name of the model: "resonance", "transformer" or "fnet"."""
+        """Returns the short name of the model, a key of `MODELS`."""
         return model_name(self.model)
 
     def to_dict(self) -> dict[str, Any]:

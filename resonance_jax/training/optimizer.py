@@ -17,6 +17,10 @@ LABELS: Mapping[str, str] = {
     # The parts of w = exp(a + ib) ≈ 1 + a + ib: near the identity these are log-magnitude and phase.
     "real": "magnitude",
     "imag": "phase",
+    # Angles: a rotation's quaternion moves on a sphere, and α scales the phase of a filter.
+    "left_rotation": "phase",
+    "right_rotation": "phase",
+    "alpha": "phase",
     "kernel": "other",
     "bias": "other",
     "scale": "other",
@@ -24,6 +28,7 @@ LABELS: Mapping[str, str] = {
     "interference": "other",
     "frequency_logit": "other",
     "gate_logit": "other",
+    "rotation_matrix": "other",
     "position": "other",
     "token": "other",
 }

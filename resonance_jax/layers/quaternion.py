@@ -1,0 +1,431 @@
+"""Layers of quaternions: Hamilton-product weights, a norm, the log-phase filter, and the layer made of them (ΨQRH).
+
+Quaternions are real arrays [..., d, 4], components (w, x, y, z) last; where a layer takes features [b, t, 4d],
+quaternion i is features 4i … 4i + 3.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.array_typing import (
+    Quaternions,
+    QuaternionSequence,
+    RealSequence,
+    Scalar,
+    SequenceMask,
+)
+from resonance_jax.layers import initializers
+from resonance_jax.ops._checks import (
+    check_choice,
+    check_mask,
+    check_quaternions,
+    check_real_sequence,
+)
+from resonance_jax.ops.fractal import alpha_from_dimension, higuchi
+from resonance_jax.ops.phase_filter import AMPLITUDES, SYMMETRIES, UNITS, log_phase_filter
+from resonance_jax.ops.quaternion import (
+    from_complex_pair,
+    normalize,
+    rotate_so4,
+    so4_matrix,
+)
+
+ALPHA_MODES = ("fixed", "learned", "fractal")
+ROTATIONS = ("channel", "layer", "none")
+_PLANE = 2  # the graph of a signal lies in the plane
+_IDENTITY = np.array([1.0, 0, 0, 0], np.float32)
+
+
+class QuaternionDense(nn.Module):
+    """A linear layer whose weights are quaternions: y_o = Σ_i W_oi x_i + b_o, products after Hamilton.
+
+    A quarter of the parameters of a real layer of the same width. It starts with W's components from N(0, 1/(4 d_in)),
+    which is a uniform direction times a magnitude of 4 degrees of freedom, and keeps the variance of x.
+
+    Parameters: `kernel` [d_in, features, 4], `bias` [4 · features].
+
+    Attributes:
+        features: quaternions in the output.
+        use_bias: add b.
+        dtype, param_dtype: as in `ResonanceLayer`.
+    """
+
+    features: int
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Quaternions) -> Quaternions:
+        """Maps x [..., d_in, 4] to y [..., features, 4].
+
+        Raises:
+            ValueError: if x has no axes (d_in, 4) or is not real floating point.
+        """
+        x = check_quaternions("x", jnp.asarray(x, self.dtype or jnp.asarray(x).dtype))
+        if x.ndim < 2:
+            raise ValueError(f"x must have shape [..., d_in, 4], got {x.shape}.")
+        inputs = x.shape[-2]
+        start = nn.initializers.normal((4 * inputs) ** -0.5)
+        kernel = self.param("kernel", start, (inputs, self.features, 4), self.param_dtype)
+        # One product with the real matrix [4 d_in, 4 features]: out[k] = Σ_j M[k, j] x[j] for each pair (i, o).
+        blocks = so4_matrix(jnp.asarray(kernel, x.dtype), jnp.asarray(_IDENTITY, x.dtype))
+        matrix = jnp.transpose(blocks, (0, 3, 1, 2)).reshape(4 * inputs, 4 * self.features)
+        y = x.reshape(*x.shape[:-2], 4 * inputs) @ matrix
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (4 * self.features,), self.param_dtype)
+            y = y + jnp.asarray(bias, x.dtype)
+        return y.reshape(*x.shape[:-2], self.features, 4)
+
+
+class QuaternionLayerNorm(nn.Module):
+    """Centres and scales quaternions over their features: γ_i (x_i − μ) / sqrt(mean_i |x_i − μ|²/4 + ε) + β_i.
+
+    γ is real, so without β the norm commutes with every rotation Ψ → q_L Ψ q_R†.
+
+    Parameters: `scale` [d] and `bias` [4d].
+
+    Attributes:
+        epsilon: ε.
+        dtype, param_dtype: as in `ResonanceLayer`.
+    """
+
+    epsilon: float = 1e-6
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Quaternions) -> Quaternions:
+        """Maps x [..., d, 4] to [..., d, 4].
+
+        Raises:
+            ValueError: if the last axis is not 4 or x is not real floating point.
+        """
+        x = check_quaternions("x", jnp.asarray(x, self.dtype or jnp.asarray(x).dtype))
+        features = x.shape[-2]
+        scale = self.param("scale", nn.initializers.ones, (features,), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (4 * features,), self.param_dtype)
+        wide = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - jnp.mean(wide, axis=-2, keepdims=True)
+        variance = jnp.mean(centred * centred, axis=(-2, -1), keepdims=True)
+        y = centred * jax.lax.rsqrt(variance + self.epsilon) * scale[:, None]
+        return jnp.asarray(y + bias.reshape(features, 4), x.dtype)
+
+
+class LogPhaseFilter(nn.Module):
+    """Filters quaternion sequences along time by exp(iα arctan(ln |k|)) (`ops.phase_filter.log_phase_filter`).
+
+    "hermitian" filters the four components as real signals; "even" the complex pair (w + ix, y + iz), which it mixes
+    within themselves. Both conserve Σ_t |x_t|² exactly: the transform has the sequence's own length, without padding,
+    and is slow where that is a large prime. The filter is bidirectional and has no causal form: from DC to Nyquist the
+    phase of a causal all-pass filter falls by a multiple of π, and this one's does not.
+
+    Parameters: `alpha` [] or [d] (alpha_mode="learned"). Collection `fractal` (alpha_mode="fractal"): `dimension` and
+    `updates`, scalars, the moving average of the dimension of the graphs of the inputs' components by Higuchi's method,
+    updated where the collection is mutable and `deterministic` is False; sequences with hidden steps do not count.
+
+    Attributes:
+        alpha: α, or what it starts from; with "fractal" the α₀ of α₀ (1 + λ (D − 2)/2).
+        alpha_mode: "fixed", "learned" by gradient, or "fractal": following the dimension D of the data.
+        per_feature: learn an α for each quaternion.
+        strength: λ.
+        bounds: smallest and largest α that D can lead to.
+        decay: of the moving average of D, at most (1 + updates)/(10 + updates).
+        symmetry, unit, amplitude: of the filter.
+        dtype, param_dtype: as in `ResonanceLayer`; the transform is of at least float32.
+    """
+
+    alpha: float = 1.0
+    alpha_mode: str = "fixed"
+    per_feature: bool = False
+    strength: float = 0.8
+    bounds: tuple[float, float] = (0.1, 3.0)
+    decay: float = 0.99
+    symmetry: str = "hermitian"
+    unit: str = "index"
+    amplitude: str = "unit"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: QuaternionSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> QuaternionSequence:
+        """Maps x [b, t, d, 4] to [b, t, d, 4]; hidden steps of the mask are read as 0 and stay hidden (0).
+
+        Raises:
+            ValueError: if x is not real [b, t, d, 4], the mask does not fit, or an option is not as stated.
+        """
+        check_filter(self)
+        x = check_quaternions("x", jnp.asarray(x, self.dtype or jnp.asarray(x).dtype))
+        if x.ndim < 3 or 0 in x.shape:
+            raise ValueError(f"x must have shape [b, t, d, 4], nothing empty, got {x.shape}.")
+        if mask is not None:
+            check_mask(mask, x[..., 0])
+            x = jnp.where(mask[..., None, None], x, 0)
+        series = jnp.moveaxis(x, -3, -1)  # [b, d, 4, t]
+        series = series.astype(jnp.promote_types(x.dtype, jnp.float32))
+        alpha = self._alpha(x.shape[-2], series, mask, deterministic)
+        self.sow("intermediates", "alpha", alpha)
+        length = x.shape[-3]
+        frequency = np.fft.rfftfreq if self.symmetry == "hermitian" else np.fft.fftfreq
+        response = log_phase_filter(
+            frequency(length),
+            alpha,
+            symmetry=self.symmetry,
+            length=length,
+            unit=self.unit,
+            amplitude=self.amplitude,
+        )
+        if response.ndim == 2:
+            response = response[:, None]  # [d, 1, k]
+        if self.symmetry == "hermitian":
+            y = jnp.fft.irfft(jnp.fft.rfft(series) * response, n=length)
+            y = jnp.moveaxis(y, -1, -3)
+        else:
+            pair = jax.lax.complex(series[..., 0::2, :], series[..., 1::2, :])
+            pair = jnp.fft.ifft(jnp.fft.fft(pair) * response)
+            y = from_complex_pair(jnp.moveaxis(pair, -1, -3))
+        y = y.astype(x.dtype)
+        return y if mask is None else jnp.where(mask[..., None, None], y, 0)
+
+    def _alpha(self, features, series, mask, deterministic):
+        if self.alpha_mode == "fixed":
+            return jnp.asarray(self.alpha, series.dtype)
+        if self.alpha_mode == "learned":
+            shape = (features,) if self.per_feature else ()
+            start = nn.initializers.constant(self.alpha)
+            return self.param("alpha", start, shape, self.param_dtype).astype(series.dtype)
+        dimension = self.variable("fractal", "dimension", lambda: jnp.float32(_PLANE))
+        updates = self.variable("fractal", "updates", lambda: jnp.int32(0))
+        if (
+            not deterministic
+            and self.is_mutable_collection("fractal")
+            and not self.is_initializing()
+        ):
+            found, count = _mean_dimension(jax.lax.stop_gradient(series), mask)
+            n = updates.value.astype(jnp.float32)
+            rate = jnp.where(count > 0, 1 - jnp.minimum(self.decay, (1 + n) / (10 + n)), 0)
+            rate = jnp.where((count > 0) & (updates.value == 0), 1, rate)
+            dimension.value = dimension.value + rate * (found - dimension.value)
+            updates.value = updates.value + (count > 0)
+        return alpha_from_dimension(
+            dimension.value,
+            euclidean_dimension=_PLANE,
+            base=self.alpha,
+            strength=self.strength,
+            bounds=self.bounds,
+        ).astype(series.dtype)
+
+
+def _mean_dimension(series, mask) -> tuple[Scalar, Scalar]:
+    """Returns the mean dimension of the fully observed rows of [b, d, 4, t], and the number of those rows."""
+    dimension = jnp.mean(higuchi(series).dimension, axis=(-2, -1))
+    whole = jnp.isfinite(dimension)
+    if mask is not None:
+        whole &= jnp.all(mask, axis=-1)
+    count = jnp.sum(whole)
+    return jnp.sum(jnp.where(whole, dimension, 0)) / jnp.maximum(count, 1), count
+
+
+class QRHLayer(nn.Module):
+    """The ΨQRH layer: embed → log-phase filter along time → rotation of ℝ⁴ → dropout, residual, norm.
+
+        Ψ = D x,    Ψ ← F⁻¹{F(k) · F{Ψ}},    y = QuaternionLayerNorm(x + dropout(q_L Ψ q_R†))
+
+    D is a `QuaternionDense`, q_L and q_R are learned unit quaternions. `post_norm=False` gives the rotated Ψ with
+    dropout alone, for use inside a block. The layer is linear, and bidirectional: see `LogPhaseFilter`.
+
+    Parameters: `embed` (QuaternionDense), `filter` (LogPhaseFilter), `left_rotation` and `right_rotation` [d, 4] or [4]
+    (normalised where they are used). Without quaternions: `embed` (Dense), `rotation_matrix` [d, 4, 4] or [4, 4],
+    both real and unconstrained.
+
+    Attributes:
+        features: d quaternions, of 4d real features.
+        alpha, alpha_mode, per_feature, symmetry, unit, amplitude: of the `LogPhaseFilter`.
+        rotation: one pair (q_L, q_R) for each "channel" or for the "layer", or "none".
+        use_quaternion: False puts real matrices in the place of Hamilton products (ablation).
+        use_filter: False leaves the filter out (ablation): nothing then mixes along time.
+        dropout: rate on the layer's output.
+        post_norm: add the residual and the norm.
+        dtype, param_dtype: as in `ResonanceLayer`.
+    """
+
+    features: int
+    alpha: float = 1.0
+    alpha_mode: str = "fixed"
+    per_feature: bool = False
+    symmetry: str = "hermitian"
+    unit: str = "index"
+    amplitude: str = "unit"
+    rotation: str = "channel"
+    use_quaternion: bool = True
+    use_filter: bool = True
+    dropout: float = 0.0
+    post_norm: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, 4 · features] to y of the same shape; hidden steps of the mask neither speak nor hear.
+
+        Raises:
+            ValueError: if x is not real [b, t, 4 · features] or an option is not as stated.
+        """
+        x = jnp.asarray(x, self.dtype or x.dtype)
+        check_real_sequence("x", x)
+        check_choice("rotation", self.rotation, ROTATIONS)
+        if x.shape[-1] != 4 * self.features:
+            raise ValueError(
+                f"expected 4 · {self.features} = {4 * self.features} features, four to a quaternion, got x {x.shape}."
+            )
+        dtypes: dict[str, Any] = dict(dtype=x.dtype, param_dtype=self.param_dtype)
+        psi = dense(x, self.features, self.use_quaternion, name="embed", **dtypes)
+        psi = psi.reshape(*x.shape[:-1], self.features, 4)
+        if self.use_filter:
+            psi = LogPhaseFilter(
+                self.alpha,
+                self.alpha_mode,
+                per_feature=self.per_feature,
+                symmetry=self.symmetry,
+                unit=self.unit,
+                amplitude=self.amplitude,
+                name="filter",
+                **dtypes,
+            )(psi, mask, deterministic=deterministic)
+        psi = self._rotate(psi)
+        y = psi.reshape(x.shape)
+        if mask is not None:
+            y = jnp.where(mask[..., None], y, 0)
+        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        if not self.post_norm:
+            return y
+        return norm(x + y, self.use_quaternion, name="norm", **dtypes)
+
+    def _rotate(self, psi):
+        if self.rotation == "none":
+            return psi
+        channels = (self.features,) if self.rotation == "channel" else ()
+        if self.use_quaternion:
+            left, right = (
+                normalize(
+                    self.param(name, initializers.near_identity, (*channels, 4), self.param_dtype)
+                )
+                for name in ("left_rotation", "right_rotation")
+            )
+            return rotate_so4(psi, left.astype(psi.dtype), right.astype(psi.dtype))
+        start = initializers.near_identity_matrix
+        matrix = self.param("rotation_matrix", start, (*channels, 4, 4), self.param_dtype)
+        letters = "...dj,dkj->...dk" if channels else "...dj,kj->...dk"
+        return jnp.einsum(letters, psi, matrix.astype(psi.dtype))
+
+
+class QRHBlock(nn.Module):
+    """norm → QRHLayer (⊙ gate) → residual → norm → MLP → residual, on x [b, t, 4d], all in quaternions.
+
+    The gate is silu of a `QuaternionDense` of the block's input, component by component, smooth everywhere; the MLP is
+    two `QuaternionDense` with gelu between. Without quaternions each is its real counterpart.
+
+    Attributes:
+        features: d quaternions.
+        mlp_dim: real hidden width of the MLP, a multiple of 4; 0 leaves it out.
+        gate: multiply the layer's output by the gate, then project.
+        alpha … use_filter: of the `QRHLayer`.
+        dropout, dtype, param_dtype: as in `ResonanceBlock`.
+    """
+
+    features: int
+    mlp_dim: int
+    gate: bool = True
+    alpha: float = 1.0
+    alpha_mode: str = "fixed"
+    per_feature: bool = False
+    symmetry: str = "hermitian"
+    unit: str = "index"
+    amplitude: str = "unit"
+    rotation: str = "channel"
+    use_quaternion: bool = True
+    use_filter: bool = True
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, 4d] to y [b, t, 4d].
+
+        Raises:
+            ValueError: if mlp_dim is not a multiple of 4, or as `QRHLayer`.
+        """
+        if self.mlp_dim % 4:
+            raise ValueError(f"mlp_dim must be a multiple of 4, got {self.mlp_dim}.")
+        x = jnp.asarray(x, self.dtype or x.dtype)
+        dtypes: dict[str, Any] = dict(dtype=x.dtype, param_dtype=self.param_dtype)
+
+        def project(u, features, name):
+            return dense(u, features, self.use_quaternion, name=name, **dtypes)
+
+        u = norm(x, self.use_quaternion, name="mixer_norm", **dtypes)
+        y = QRHLayer(
+            self.features,
+            self.alpha,
+            self.alpha_mode,
+            per_feature=self.per_feature,
+            symmetry=self.symmetry,
+            unit=self.unit,
+            amplitude=self.amplitude,
+            rotation=self.rotation,
+            use_quaternion=self.use_quaternion,
+            use_filter=self.use_filter,
+            post_norm=False,
+            name="qrh",
+            **dtypes,
+        )(u, mask, deterministic=deterministic)
+        if self.gate:
+            y = project(y * nn.silu(project(u, self.features, "gate")), self.features, "gate_out")
+        x = x + nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        if self.mlp_dim:
+            u = norm(x, self.use_quaternion, name="mlp_norm", **dtypes)
+            u = nn.gelu(project(u, self.mlp_dim // 4, "mlp_in"))
+            u = project(u, self.features, "mlp_out")
+            x = x + nn.Dropout(self.dropout)(u, deterministic=deterministic)
+        return x
+
+
+def dense(x: RealSequence, features: int, use_quaternion: bool, **options: Any) -> RealSequence:
+    """Maps real features [..., 4 d_in] to [..., 4 · features] by a linear layer; called inside a module."""
+    if not use_quaternion:
+        return nn.Dense(4 * features, **options)(x)
+    y = QuaternionDense(features, **options)(x.reshape(*x.shape[:-1], -1, 4))
+    return y.reshape(*x.shape[:-1], 4 * features)
+
+
+def norm(x: RealSequence, use_quaternion: bool, **options: Any) -> RealSequence:
+    """Normalises real features [..., 4d], as quaternions or as they are; called inside a module."""
+    if not use_quaternion:
+        return nn.LayerNorm(**options)(x)
+    return QuaternionLayerNorm(**options)(x.reshape(*x.shape[:-1], -1, 4)).reshape(x.shape)
+
+
+def check_filter(options: Any) -> None:
+    """Requires options of the filter that mean something, of a module or configuration that has them."""
+    for name, choices in (
+        ("alpha_mode", ALPHA_MODES),
+        ("symmetry", SYMMETRIES),
+        ("unit", UNITS),
+        ("amplitude", AMPLITUDES),
+    ):
+        check_choice(name, getattr(options, name), choices)
+    if not np.isfinite(options.alpha):
+        raise ValueError(f"alpha must be finite, got {options.alpha}.")
+    if options.per_feature and options.alpha_mode != "learned":
+        raise ValueError(f"per_feature needs alpha_mode='learned', got {options.alpha_mode!r}.")
