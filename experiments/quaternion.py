@@ -10,12 +10,12 @@ Each kind gets the same search for its learning rate, on a fifth of the training
 network's. Every run is written to experiments/results/quaternion.json when it ends; one that is there is not repeated.
 
     qrh             quaternion weights, Hermitian log-phase filter with α = 1, a rotation of ℝ⁴ for each channel
-    qrh-learned     α learned by gradient
     qrh-fractal     α = 1 + 0.8 (D − 2)/2, D the running mean of the dimension of the layer's input
-    qrh-even        the even filter, on the complex pair
     qrh-real        real matrices in the place of Hamilton products
     qrh-unfiltered  no filter: nothing mixes along time before the pooling
     qrh-unrotated   no rotation
+    qrh-learned     α learned by gradient
+    qrh-even        the even filter, on the complex pair
 """
 
 import argparse
@@ -44,14 +44,15 @@ DATA = ("forda", "r8", "fashion_mnist")
 WIDTH = 32
 QRH: dict[str, dict[str, Any]] = {
     "qrh": {},
-    "qrh-learned": dict(alpha_mode="learned"),
     "qrh-fractal": dict(alpha_mode="fractal"),
-    "qrh-even": dict(symmetry="even"),
     "qrh-real": dict(use_quaternion=False),
     "qrh-unfiltered": dict(use_filter=False),
     "qrh-unrotated": dict(rotation="none"),
+    "qrh-learned": dict(alpha_mode="learned"),
+    "qrh-even": dict(symmetry="even"),
 }
-MODELS = (*QRH, "resonance", "transformer")
+MODELS = ("resonance", "transformer", *QRH)
+LAST = ("qrh-learned", "qrh-even")  # trained after the others
 KINDS = ("qrh", "resonance", "transformer")
 SEEDS = (0, 1, 2)
 
@@ -188,7 +189,8 @@ def main() -> None:
     jobs: list[tuple[Any, ...]] = []
     for name in options.only:
         jobs += [(search, name, kind, rate) for kind in KINDS for rate in scaling.RATES]
-        jobs += [(run, name, model, seed) for seed in SEEDS for model in MODELS]
+        runs = [(run, name, model, seed) for seed in SEEDS for model in MODELS]
+        jobs += sorted(runs, key=lambda job: job[2] in LAST)
     started = time.perf_counter()
     for index, (function, *arguments) in enumerate(jobs):
         minutes = (time.perf_counter() - started) / 60
