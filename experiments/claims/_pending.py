@@ -3,7 +3,6 @@
 MEMORY = "holographic memory"
 LONG_CONTEXT = "the long-context model"
 QUATERNIONS = "quaternion layers"
-PHASE_FILTER = "the log-phase filter"
 
 PENDING = {
     "N9": (
@@ -26,15 +25,6 @@ PENDING = {
         "cross-modal fusion in frequency space works without attention.",
         "the multimodal model",
     ),
-    "Q1": (
-        "the Hamilton product is associative, not commutative, norm-multiplicative.",
-        QUATERNIONS,
-    ),
-    "Q2": ("the quaternion q(θ, ω, φ) of three angles has unit norm.", QUATERNIONS),
-    "Q3": ("q_L Ψ q_R† is a rotation in SO(4).", QUATERNIONS),
-    "Q4": ("the log-phase filter conserves energy.", PHASE_FILTER),
-    "Q5": ("noisy high frequencies cancel by interference.", PHASE_FILTER),
-    "Q6": ("the logarithm compresses, arctan bounds the phase by απ/2.", PHASE_FILTER),
     "Q7": ("α adapts to the fractal dimension of the data.", "fractal dimension estimators"),
     "Q8": ("the quaternion layer costs O(n log n).", QUATERNIONS),
     "Q9": ("quaternion weights need a quarter of the parameters.", QUATERNIONS),

@@ -9,13 +9,13 @@ from resonance_jax.claims import ledger
 CLAIMS = ledger.load_claims(Path(__file__).parents[2] / "experiments" / "claims")
 
 VERDICTS = {
-    **dict.fromkeys(("R12", "R17", "N3"), "holds"),
+    **dict.fromkeys(("R12", "R17", "N3", "Q1", "Q2", "Q3", "Q6"), "holds"),
     # Operations decide that it does not fail; how far the times follow depends on what else the machine does.
     "R10": ("holds", "holds when"),
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
-    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11"), "holds when"),
-    **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N10"), "fails"),
+    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "Q4"), "holds when"),
+    **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N10", "Q5"), "fails"),
 }
 
 # Claim -> (what to change in its numbers, the verdict that must follow).
@@ -175,6 +175,41 @@ ALTERED = {
             "holds",
         ),
         (lambda n: {"memory_ratio": [1.0] * len(n["lengths"])}, "fails"),
+    ],
+    "Q1": [
+        (lambda n: {"error_associative": 0.1}, "fails"),
+        (lambda n: {"error_norm": 0.1}, "fails"),
+        (lambda n: {"error_matrices": 0.1}, "fails"),
+        (lambda n: {"commutator_mean": 0.0}, "fails"),
+        (lambda n: {"share_commuting": 0.1}, "fails"),
+    ],
+    "Q2": [
+        (lambda n: {"error_float64": 1e-3}, "fails"),
+        (lambda n: {"error_float32": 1e-3}, "fails"),
+    ],
+    "Q3": [
+        (lambda n: {"error_orthogonal": 0.1}, "fails"),
+        (lambda n: {"error_determinant": 2.0}, "fails"),
+    ],
+    "Q4": [
+        (lambda n: {"real_part_kept": [1.0] * len(n["real_part_kept"])}, "holds"),
+        (lambda n: {"error_hermitian": [0.1], "error_even": [0.1]}, "fails"),
+    ],
+    "Q5": [
+        (
+            lambda n: {
+                key: [3.0] * len(value) for key, value in n.items() if key.startswith("unit_")
+            },
+            "holds",
+        ),
+        (
+            lambda n: {"unit_even_white_aligned": [3.0] * len(n["unit_even_white_aligned"])},
+            "holds when",
+        ),
+    ],
+    "Q6": [
+        (lambda n: {"largest_share_of_bound": [1.1]}, "fails"),
+        (lambda n: {"near_bound_from": n["near_bound_from_without_log"]}, "holds when"),
     ],
 }
 
