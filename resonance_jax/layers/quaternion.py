@@ -121,8 +121,8 @@ class LogPhaseFilter(nn.Module):
 
     "hermitian" filters the four components as real signals; "even" the complex pair (w + ix, y + iz), which it mixes
     within themselves. Both conserve Σ_t |x_t|² exactly: the transform has the sequence's own length, without padding,
-    and is slow where that is a large prime. The filter is bidirectional and has no causal form: from DC to Nyquist the
-    phase of a causal all-pass filter falls by a multiple of π, and this one's does not.
+    and is slow where that is a large prime. The filter is bidirectional: it has no causal form of finite order, since
+    from DC to Nyquist the phase of a causal all-pass filter falls by a multiple of π, and this one's does not.
 
     Parameters: `alpha` [] or [d] (alpha_mode="learned"). Collection `fractal` (alpha_mode="fractal"): `dimension` and
     `updates`, scalars, the moving average of the dimension of the graphs of the inputs' components by Higuchi's method,
@@ -279,7 +279,7 @@ class QRHLayer(nn.Module):
         Raises:
             ValueError: if x is not real [b, t, 4 · features] or an option is not as stated.
         """
-        x = jnp.asarray(x, self.dtype or x.dtype)
+        x = jnp.asarray(x, self.dtype or jnp.asarray(x).dtype)
         check_real_sequence("x", x)
         check_choice("rotation", self.rotation, ROTATIONS)
         if x.shape[-1] != 4 * self.features:
@@ -368,7 +368,7 @@ class QRHBlock(nn.Module):
         """
         if self.mlp_dim % 4:
             raise ValueError(f"mlp_dim must be a multiple of 4, got {self.mlp_dim}.")
-        x = jnp.asarray(x, self.dtype or x.dtype)
+        x = jnp.asarray(x, self.dtype or jnp.asarray(x).dtype)
         dtypes: dict[str, Any] = dict(dtype=x.dtype, param_dtype=self.param_dtype)
 
         def project(u, features, name):

@@ -66,6 +66,21 @@ def check_real(name: str, x, axes: tuple[str, ...]) -> None:
         )
 
 
+def check_points(points) -> None:
+    """Requires a real [..., n, m] with n >= 64 points of 1, 2 or 3 coordinates."""
+    check_real("points", points, ("n", "m"))
+    if points.shape[-1] not in (1, 2, 3):
+        raise ValueError(
+            f"points must have 1, 2 or 3 coordinates (the last axis), got {points.shape[-1]}; "
+            "project them first."
+        )
+    if points.shape[-2] < 64:
+        raise ValueError(
+            f"a point set needs at least 64 points for its dimension, got {points.shape[-2]}; "
+            "pass more."
+        )
+
+
 def check_complex(name: str, z) -> None:
     """Requires a complex array."""
     if not jnp.issubdtype(z.dtype, jnp.complexfloating):

@@ -372,9 +372,8 @@ def so4_matrix(left: Quaternions, right: Quaternions) -> SO4Matrices:
     [0. 1. 0. 0.]
     """
     left, right = _same_type(check_quaternions("left", left), check_quaternions("right", right))
-    basis = jnp.eye(4, dtype=left.dtype)
-    images = _product(_product(left[..., None, :], basis), conjugate(right)[..., None, :])
-    return jnp.swapaxes(images, -1, -2)  # image of basis vector j as column j
+    images = _IMAGES.astype(left.dtype)
+    return jnp.einsum("...i,...j,ijkl->...kl", left, right, images, precision="highest")
 
 
 def from_so4_matrix(matrix: SO4Matrices) -> tuple[Quaternions, Quaternions]:
@@ -403,7 +402,7 @@ def from_so4_matrix(matrix: SO4Matrices) -> tuple[Quaternions, Quaternions]:
     matrix = jnp.asarray(matrix)
     _check_rotation(matrix)
     work = _at_least_float32(matrix)
-    outer = jnp.einsum("ijkl,...kl->...ij", _OUTER, work)  # q_L[i] q_R[j]
+    outer = jnp.einsum("ijkl,...kl->...ij", _IMAGES / 4, work)  # q_L[i] q_R[j]
     # Pick the longest row: no division by a small number, and it is not 0 for a rotation.
     row = jnp.argmax(jnp.sum(outer * outer, axis=-1), axis=-1)[..., None, None]
     right = normalize(jnp.take_along_axis(outer, row, axis=-2)[..., 0, :])
@@ -468,20 +467,18 @@ def random_unit(key: jax.Array, shape: tuple[int, ...] = (), dtype=jnp.float32) 
     return normalize(jax.random.normal(key, (*shape, 4), dtype))
 
 
-def _outer_from_matrix() -> np.ndarray:
-    """Returns the coefficients [i, j, k, l] of q_L[i] q_R[j] in M[k, l]; the maps are orthogonal with |·|² = 4."""
-    basis = np.eye(4)
-    a, b = (
-        axis.reshape(4, 4, 4) for axis in np.broadcast_arrays(basis[:, None, :], basis[None, :, :])
-    )
-    images = np.empty((4, 4, 4, 4))
-    for column in range(4):
-        inner = np.concatenate(_components(a, np.broadcast_to(basis[column], a.shape)), axis=-1)
-        images[..., column] = np.concatenate(_components(inner, b * _CONJUGATE), axis=-1)
-    return images / 4
+def _two_sided_images() -> np.ndarray:
+    """Returns the matrix [k, l] of Ψ → e_i Ψ e_j† for all units, [i, j, k, l]: orthogonal to each other, |·|² = 4."""
+    units = np.eye(4, dtype=np.float32)
+    left, right = np.broadcast_arrays(units[:, None], units * _CONJUGATE)
+    images = np.empty((4, 4, 4, 4), np.float32)
+    for column, unit in enumerate(units):
+        inner = np.concatenate(_components(left, np.broadcast_to(unit, left.shape)), axis=-1)
+        images[..., column] = np.concatenate(_components(inner, right), axis=-1)
+    return images
 
 
-_OUTER = _outer_from_matrix()
+_IMAGES = _two_sided_images()
 
 
 def _scaled(q):

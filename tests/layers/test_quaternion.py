@@ -1,0 +1,300 @@
+"""Quaternion layers against a slow NumPy twin, their symmetries, and what options and masks must do."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resonance_jax.layers import quaternion
+from resonance_jax.ops.fractal import alpha_from_dimension, higuchi
+from resonance_jax.ops.quaternion import rotate_so4
+from resonance_jax.training.optimizer import label_parameters
+
+# As Any: to a type checker the result of a module's `apply` is a union.
+QuaternionDense: Any = quaternion.QuaternionDense
+QuaternionLayerNorm: Any = quaternion.QuaternionLayerNorm
+LogPhaseFilter: Any = quaternion.LogPhaseFilter
+QRHLayer: Any = quaternion.QRHLayer
+QRHBlock: Any = quaternion.QRHBlock
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+D = 3
+TABLE = [
+    [1, 2, 3, 4],
+    [2, -1, 4, -3],
+    [3, -4, -1, 2],
+    [4, 3, -2, -1],
+]  # of the units, ± (1 + index)
+
+
+def normal(*shape, seed=0) -> Any:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def product(p, q):
+    p, q = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(q, np.float64))
+    out = np.zeros(p.shape)
+    for i, j in np.ndindex(4, 4):
+        unit = TABLE[i][j]
+        out[..., abs(unit) - 1] += np.sign(unit) * p[..., i] * q[..., j]
+    return out
+
+
+def twin_dense(params, x):
+    """Sums W_oi x_i one pair at a time."""
+    inputs, outputs, _ = params["kernel"].shape
+    y = np.zeros((*x.shape[:-2], outputs, 4))
+    for i, o in np.ndindex(inputs, outputs):
+        y[..., o, :] += product(params["kernel"][i, o], x[..., i, :])
+    return y + np.asarray(params["bias"]).reshape(outputs, 4)
+
+
+def twin_norm(params, x):
+    x = x - x.mean(axis=-2, keepdims=True)
+    size = np.sqrt(np.mean(np.sum(x**2, axis=-1), axis=-1) / 4 + 1e-6)[..., None, None]
+    return x / size * np.asarray(params["scale"])[:, None] + np.asarray(params["bias"]).reshape(
+        -1, 4
+    )
+
+
+def twin_filter(x, alpha, symmetry):
+    """Filters along axis 1 by the definition, from signed indices."""
+    n = x.shape[1]
+    index = np.array([k if k <= (n - 1) // 2 else k - n for k in range(n)])
+    with np.errstate(divide="ignore"):
+        phase = np.arctan(np.log(np.abs(index)))
+    if symmetry == "hermitian":
+        phase = np.where((index == 0) | (2 * np.abs(index) == n), 0, np.sign(index) * phase)
+        parts = [
+            np.fft.ifft(np.exp(1j * alpha * phase)[:, None, None] * np.fft.fft(x, axis=1), axis=1)
+        ]
+        return parts[0].real
+    pair = x[..., 0::2] + 1j * x[..., 1::2]
+    pair = np.fft.ifft(np.exp(1j * alpha * phase)[:, None, None] * np.fft.fft(pair, axis=1), axis=1)
+    return np.stack([pair.real, pair.imag], axis=-1).reshape(x.shape)
+
+
+def unit(q):
+    return np.asarray(q) / np.linalg.norm(q, axis=-1, keepdims=True)
+
+
+def twin_layer(params, x, symmetry):
+    psi = twin_dense(params["embed"], x.reshape(*x.shape[:-1], D, 4))
+    psi = twin_filter(psi, 1.0, symmetry)
+    right = unit(params["right_rotation"]) * [1, -1, -1, -1]
+    psi = product(product(unit(params["left_rotation"]), psi), right)
+    return twin_norm(params["norm"], x.reshape(psi.shape) + psi).reshape(x.shape)
+
+
+def test_dense_is_the_sum_of_hamilton_products(random_variables):
+    layer, x = QuaternionDense(5), normal(2, 7, D, 4)
+    variables = random_variables(layer, x)
+    assert jax.tree.map(np.shape, variables["params"]) == {"kernel": (D, 5, 4), "bias": (20,)}
+    np.testing.assert_allclose(
+        layer.apply(variables, x), twin_dense(variables["params"], x), atol=1e-5
+    )
+    bare = QuaternionDense(5, use_bias=False)
+    params = {"params": {"kernel": variables["params"]["kernel"]}}
+    bias = np.asarray(variables["params"]["bias"]).reshape(5, 4)
+    np.testing.assert_allclose(bare.apply(params, x) + bias, layer.apply(variables, x), atol=1e-5)
+
+
+def test_dense_starts_by_keeping_the_variance():
+    x = normal(256, 64, 4)
+    layer = QuaternionDense(64)
+    y = layer.apply(layer.init(jax.random.key(0), x), x)
+    np.testing.assert_allclose(np.var(y), 1, atol=0.05)
+
+
+def test_dense_commutes_with_multiplication_from_the_right(random_variables):
+    """Σ W (x q) = (Σ W x) q: weights act from the left."""
+    layer, x, q = QuaternionDense(2, use_bias=False), normal(4, D, 4), unit(normal(4, seed=1))
+    variables = random_variables(layer, x)
+    inside = layer.apply(variables, product(x, q).astype(np.float32))
+    np.testing.assert_allclose(inside, product(layer.apply(variables, x), q), atol=1e-5)
+
+
+def test_norm_equals_the_twin_and_commutes_with_rotations(random_variables):
+    layer, x = QuaternionLayerNorm(), normal(2, 5, D, 4)
+    variables = random_variables(layer, x)
+    y = layer.apply(variables, x)
+    np.testing.assert_allclose(y, twin_norm(variables["params"], x), atol=1e-5)
+    params = {"params": {**variables["params"], "bias": np.zeros(4 * D, np.float32)}}
+    left, right = unit(normal(4, seed=1)), unit(normal(4, seed=2))
+    rotated = layer.apply(params, rotate_so4(x, left, right))
+    np.testing.assert_allclose(rotated, rotate_so4(layer.apply(params, x), left, right), atol=1e-5)
+    assert np.isfinite(layer.apply(variables, np.zeros_like(x))).all()
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 12, 97])
+@pytest.mark.parametrize("symmetry", ["hermitian", "even"])
+def test_filter_equals_the_twin_and_conserves_energy(length, symmetry):
+    x = normal(2, length, D, 4)
+    y = np.asarray(LogPhaseFilter(0.7, symmetry=symmetry).apply({}, x))
+    np.testing.assert_allclose(y, twin_filter(x, 0.7, symmetry), atol=1e-5)
+    energy = np.sum(np.square(y, dtype=np.float64), axis=1) / np.sum(
+        np.square(x, dtype=np.float64), axis=1
+    )
+    if symmetry == "even":  # energy moves inside a pair
+        energy = np.sum(np.square(y, dtype=np.float64)) / np.sum(np.square(x, dtype=np.float64))
+    np.testing.assert_allclose(energy, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [
+    dict(alpha=0.5), dict(symmetry="even"), dict(unit="cycles"), dict(unit="radians"), dict(amplitude="power_law"),
+])  # fmt: skip
+def test_every_option_of_the_filter_changes_the_output(options):
+    x = normal(1, 16, D, 4)
+    assert (
+        np.abs(LogPhaseFilter(**options).apply({}, x) - LogPhaseFilter().apply({}, x)).max() > 0.01
+    )
+
+
+@pytest.mark.parametrize("per_feature", [False, True])
+def test_a_learned_alpha_is_a_parameter_with_a_gradient(per_feature):
+    x, goal = normal(1, 16, D, 4), normal(1, 16, D, 4, seed=1)
+    layer = LogPhaseFilter(0.7, "learned", per_feature=per_feature)
+    variables = layer.init(jax.random.key(0), x)
+    assert variables["params"]["alpha"].shape == ((D,) if per_feature else ())
+    np.testing.assert_allclose(
+        layer.apply(variables, x), LogPhaseFilter(0.7).apply({}, x), atol=1e-6
+    )
+    gradient = jax.grad(lambda v: jnp.sum(layer.apply(v, x) * goal))(variables)["params"]["alpha"]
+    assert np.all(np.abs(gradient) > 1e-3)
+    if per_feature:
+        alpha = np.array([0.1, 1.0, 2.0], np.float32)
+        y = layer.apply({"params": {"alpha": alpha}}, x)
+        for feature in range(D):
+            alone = LogPhaseFilter(float(alpha[feature])).apply({}, x)
+            np.testing.assert_allclose(y[:, :, feature], alone[:, :, feature], atol=1e-5)
+
+
+def test_alpha_follows_the_dimension_of_the_data():
+    layer = LogPhaseFilter(2.0, "fractal", decay=0.5)
+    x = np.cumsum(normal(4, 256, D, 4), axis=1)
+    variables = layer.init(jax.random.key(0), x)
+    assert "params" not in variables and variables["fractal"]["updates"] == 0
+    np.testing.assert_allclose(
+        layer.apply(variables, x), LogPhaseFilter(2.0).apply({}, x), atol=1e-5
+    )
+    step = jax.jit(partial(layer.apply, deterministic=False, mutable=["fractal"]))
+    dimension = jax.jit(lambda row: jnp.mean(higuchi(jnp.moveaxis(row, 1, -1)).dimension))
+    average, rows = None, [x, x[:, ::-1] ** 2, normal(4, 256, D, 4)]
+    for count, row in enumerate(rows):
+        found = float(dimension(row))
+        rate = 1 - min(0.5, (1 + count) / (10 + count))
+        average = found if average is None else average + rate * (found - average)
+        y, changed = step(variables, row)
+        variables = {**variables, **changed}
+        np.testing.assert_allclose(changed["fractal"]["dimension"], average, rtol=1e-5)
+        alpha = float(alpha_from_dimension(average, euclidean_dimension=2, base=2.0))
+        np.testing.assert_allclose(y, LogPhaseFilter(alpha).apply({}, row), atol=2e-5)
+    assert average is not None and 1.3 < average < 1.9
+    _, unchanged = layer.apply(variables, x, deterministic=True, mutable=["fractal"])
+    assert unchanged["fractal"] == variables["fractal"]
+    # Rows with hidden steps, and none that is whole: nothing is learned of the dimension.
+    mask = np.ones((4, 256), bool)
+    mask[:, -5:] = False
+    _, unchanged = step(variables, x, mask)
+    assert unchanged["fractal"] == variables["fractal"]
+
+
+@pytest.mark.parametrize("symmetry", ["hermitian", "even"])
+def test_layer_equals_the_twin(symmetry, random_variables):
+    layer, x = QRHLayer(D, symmetry=symmetry), normal(2, 7, 4 * D)
+    variables = random_variables(layer, x)
+    y = jax.jit(layer.apply)(variables, x)
+    np.testing.assert_allclose(y, twin_layer(variables["params"], x, symmetry), atol=2e-5)
+
+
+ABLATIONS = [
+    {}, dict(rotation="layer"), dict(rotation="none"), dict(use_quaternion=False), dict(use_filter=False),
+    dict(rotation="layer", use_quaternion=False), dict(symmetry="even"), dict(alpha_mode="learned", alpha=0.3),
+]  # fmt: skip
+
+
+def _parameters_move(module, options, random_variables):
+    """Checks that every parameter has a gradient and a group; returns the loss."""
+    x, goal = normal(2, 9, 4 * D), normal(2, 9, 4 * D, seed=1)
+    params = random_variables(module, x)["params"]
+    loss = jax.value_and_grad(lambda p: jnp.sum(module.apply({"params": p}, x) * goal))
+    value, gradient = jax.jit(loss)(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.all(np.isfinite(leaf)) and np.any(np.abs(leaf) > 1e-6), path
+    rotates = options.get("rotation") != "none" and options.get("use_quaternion", True)
+    groups = set(jax.tree.leaves(label_parameters(params)))
+    assert ("phase" in groups) == (rotates or "alpha_mode" in options)
+    return value
+
+
+def test_every_parameter_of_every_ablation_gets_a_gradient_and_a_group(random_variables):
+    losses = [
+        float(_parameters_move(QRHLayer(D, post_norm=False, **options), options, random_variables))
+        for options in ABLATIONS
+    ]
+    assert np.diff(np.sort(losses)).min() > 1e-3, "two ablations compute the same"
+
+
+@pytest.mark.parametrize("options", [{}, dict(use_quaternion=False)])
+def test_every_parameter_of_a_block_gets_a_gradient(options, random_variables):
+    whole = _parameters_move(QRHBlock(D, 8, **options), options, random_variables)
+    x, ungated = normal(2, 9, 4 * D), QRHBlock(D, 0, gate=False, **options)
+    variables = random_variables(ungated, x)
+    assert set(variables["params"]) == {"mixer_norm", "qrh"}
+    y = jax.jit(ungated.apply)(variables, x)
+    assert abs(whole - np.sum(y * normal(2, 9, 4 * D, seed=1))) > 1e-3
+
+
+@pytest.mark.parametrize("options", [{}, dict(use_filter=False), dict(symmetry="even")])
+def test_hidden_steps_neither_speak_nor_hear(options, random_variables):
+    layer, x = QRHLayer(D, post_norm=False, **options), normal(2, 9, 4 * D)
+    variables = random_variables(layer, x)
+    mask = np.arange(9) < np.array([[9], [6]])
+    apply = jax.jit(layer.apply)
+    y = np.asarray(apply(variables, x, mask))
+    spoilt = np.where(mask[..., None], x, np.float32(1e3))
+    np.testing.assert_allclose(y, apply(variables, spoilt, mask), atol=1e-5)
+    assert not y[~mask].any() and y[mask].all()
+
+
+def test_dropout_and_dtypes(random_variables):
+    layer, x = QRHLayer(D, dropout=0.5, post_norm=False), normal(2, 9, 4 * D)
+    variables = random_variables(layer, x)
+    dropped = np.asarray(
+        layer.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(0)})
+    )
+    kept = dropped != 0
+    np.testing.assert_allclose(
+        dropped[kept], 2 * np.asarray(layer.apply(variables, x))[kept], rtol=1e-5
+    )
+    assert 0.2 < kept.mean() < 0.8
+    low = QRHLayer(D, dtype=jnp.bfloat16)
+    y = jax.jit(low.apply)(random_variables(low, x), x)
+    assert y.dtype == jnp.bfloat16
+    wide = jax.jit(QRHLayer(D).apply)(random_variables(low, x), x)
+    np.testing.assert_allclose(np.asarray(y, np.float32), wide, atol=0.1)
+
+
+@pytest.mark.error_message
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: QuaternionDense(2).init(jax.random.key(0), np.ones((2, 3))), "x must be real .* last axis of 4"),
+        (lambda: QuaternionDense(2).init(jax.random.key(0), np.ones(4)), r"shape \[..., d_in, 4\]"),
+        (lambda: LogPhaseFilter().apply({}, np.ones((3, 4))), r"shape \[b, t, d, 4\]"),
+        (lambda: LogPhaseFilter(np.nan).apply({}, np.ones((1, 3, 2, 4))), "alpha must be finite"),
+        (lambda: LogPhaseFilter(alpha_mode="free").apply({}, np.ones((1, 3, 2, 4))), "unknown alpha_mode 'free'"),
+        (lambda: LogPhaseFilter(per_feature=True).apply({}, np.ones((1, 3, 2, 4))), "needs alpha_mode='learned'"),
+        (lambda: LogPhaseFilter().apply({}, np.ones((1, 3, 2, 4)), np.ones((1, 4), bool)), "mask must have shape"),
+        (lambda: QRHLayer(2).init(jax.random.key(0), np.ones((1, 5, 7))), "expected 4 · 2 = 8 features"),
+        (lambda: QRHLayer(2, rotation="free").init(jax.random.key(0), np.ones((1, 5, 8))), "unknown rotation"),
+        (lambda: QRHBlock(2, 6).init(jax.random.key(0), np.ones((1, 5, 8))), "mlp_dim must be a multiple of 4"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_to_do(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
