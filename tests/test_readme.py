@@ -29,8 +29,17 @@ def test_functions_and_layers_work_alone() -> None:
     assert np.all(np.isfinite(names["gradient"]))
 
 
+def test_quaternions_turn_and_their_layer_keeps_the_shape() -> None:
+    block = next(block for block in BLOCKS if "QRHLayer(" in block)
+    names: dict = {}
+    exec(block, names)
+    np.testing.assert_allclose(np.linalg.norm(names["turned"], axis=-1), 1, rtol=1e-5)
+    assert names["y"].shape == names["x"].shape
+    assert names["model"].config is names["config"]
+
+
 def test_every_example_is_run() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
 
 
 @pytest.mark.parametrize("target", ["train", "test"])
