@@ -5,6 +5,7 @@ Also here: `ops/box_counting.py` for point sets and images, `ops/fractal_spectru
 experiments.fractal_dimension` (experiments/results/fractal_dimension.json).
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -80,21 +81,7 @@ def higuchi(curve: Curves, *, max_lag: int | None = None) -> DimensionEstimate:
     check_real("curve", curve, ("t",))
     curve = jnp.asarray(curve)
     lags = _lags(curve.shape[-1], max_lag)
-    curve = curve.astype(jnp.promote_types(curve.dtype, jnp.float32))
-    # No sum overflows; and by a power of two, so that differences of equal values stay 0 when the compiler fuses them.
-    exponent = jnp.frexp(jnp.max(jnp.abs(curve), -1, keepdims=True))[1]
-    curve = curve * jnp.ldexp(jnp.ones((), curve.dtype), -jnp.clip(exponent, -126, 126))
-    lengths = jnp.stack([_length(curve, k) for k in lags], -1)
-    known = lengths > 0
-    # NaN is not > 0 either, and must not pass for a constant.
-    constant = jnp.all(lengths == 0, -1)
-    x = jnp.asarray(-np.log(lags), curve.dtype)
-    weights = jnp.where(known, 1, 0).astype(curve.dtype)
-    slope, error = fit_slope(x, jnp.log(jnp.where(known, lengths, 1)), weights)
-    # At lag 1 every value counts: the sum is NaN if one of them is not finite.
-    missing = jnp.where(jnp.isfinite(lengths[..., 0]), 0, jnp.nan)
-    dimension, error = jnp.where(constant, 1, slope), jnp.where(constant, 0, error)
-    return DimensionEstimate(dimension + missing, error + missing)
+    return _higuchi(curve, tuple(lags))
 
 
 def dimension_from_slope(slope: SlopeEstimate, kind: str) -> DimensionEstimate:
@@ -208,6 +195,25 @@ def _lags(t: int, max_lag: int | None) -> list[int]:
             f"max_lag must lie in 3 .. {most} for {t} steps, got {max_lag}; None chooses one."
         )
     return sorted({k for j in range(64) if (k := round(2 ** (j / 2))) <= max_lag})
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _higuchi(curve: jax.Array, lags: tuple[int, ...]) -> DimensionEstimate:
+    curve = curve.astype(jnp.promote_types(curve.dtype, jnp.float32))
+    # No sum overflows; and by a power of two, so that differences of equal values stay 0 when the compiler fuses them.
+    exponent = jnp.frexp(jnp.max(jnp.abs(curve), -1, keepdims=True))[1]
+    curve = curve * jnp.ldexp(jnp.ones((), curve.dtype), -jnp.clip(exponent, -126, 126))
+    lengths = jnp.stack([_length(curve, k) for k in lags], -1)
+    known = lengths > 0
+    # NaN is not > 0 either, and must not pass for a constant.
+    constant = jnp.all(lengths == 0, -1)
+    x = jnp.asarray(-np.log(lags), curve.dtype)
+    weights = jnp.where(known, 1, 0).astype(curve.dtype)
+    slope, error = fit_slope(x, jnp.log(jnp.where(known, lengths, 1)), weights)
+    # At lag 1 every value counts: the sum is NaN if one of them is not finite.
+    missing = jnp.where(jnp.isfinite(lengths[..., 0]), 0, jnp.nan)
+    dimension, error = jnp.where(constant, 1, slope), jnp.where(constant, 0, error)
+    return DimensionEstimate(dimension + missing, error + missing)
 
 
 def _length(curve: jax.Array, k: int) -> jax.Array:
