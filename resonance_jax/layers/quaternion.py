@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.array_typing import (
+    AnyShape,
     Quaternions,
     QuaternionSequence,
     RealSequence,
-    Scalar,
     SequenceMask,
 )
 from resonance_jax.layers import initializers
@@ -222,7 +222,7 @@ class LogPhaseFilter(nn.Module):
         ).astype(series.dtype)
 
 
-def _mean_dimension(series, mask) -> tuple[Scalar, Scalar]:
+def _mean_dimension(series, mask):
     """Returns the mean dimension of the fully observed rows of [b, d, 4, t], and the number of those rows."""
     dimension = jnp.mean(higuchi(series).dimension, axis=(-2, -1))
     whole = jnp.isfinite(dimension)
@@ -401,7 +401,7 @@ class QRHBlock(nn.Module):
         return x
 
 
-def dense(x: RealSequence, features: int, use_quaternion: bool, **options: Any) -> RealSequence:
+def dense(x: AnyShape, features: int, use_quaternion: bool, **options: Any) -> AnyShape:
     """Maps real features [..., 4 d_in] to [..., 4 · features] by a linear layer; called inside a module."""
     if not use_quaternion:
         return nn.Dense(4 * features, **options)(x)
