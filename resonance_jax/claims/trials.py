@@ -17,11 +17,17 @@ import optax
 
 from resonance_jax.data.dataset import Dataset, load_dataset
 from resonance_jax.models.baselines import TransformerConfig, make_model
+from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig
 
 KINDS = ("resonance", "transformer")
 RATE, BATCH = 1e-2, 64
+# For what runs once or a few times: XLA takes longer to optimize it than to run it.
+QUICK_COMPILE: dict[str, bool | str] = {
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 class Trial:
@@ -31,6 +37,7 @@ class Trial:
         config: of the model.
         inputs: as many examples as a batch has.
         seed: of the parameters.
+        compiler_options: of a step and of the scores; see `QUICK_COMPILE`.
 
     Attributes:
         params: as they are now.
@@ -38,7 +45,13 @@ class Trial:
         peak_memory_bytes: XLA's figure for a step: arguments + outputs + temporaries − aliased; 0 if it gives none.
     """
 
-    def __init__(self, config: SequenceConfig, inputs: np.ndarray, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: SequenceConfig,
+        inputs: np.ndarray,
+        seed: int = 0,
+        compiler_options: dict[str, bool | str] | None = None,
+    ) -> None:
         model, optimizer = make_model(config), optax.adam(RATE)
 
         def loss(params, inputs, labels):
@@ -50,17 +63,26 @@ class Trial:
             updates, moments = optimizer.update(jax.grad(loss)(params, inputs, labels), moments)
             return optax.apply_updates(params, updates), moments
 
-        self.params = jax.jit(model.init)(jax.random.key(seed), inputs[:1])["params"]
+        def start(key, inputs):
+            params = model.init(key, inputs)["params"]
+            return params, optimizer.init(params)
+
+        first = jax.jit(start, compiler_options=QUICK_COMPILE)
+        self._state = first(jax.random.key(seed), inputs[:1])
+        self.params = self._state[0]
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
-        self._state = self.params, jax.jit(optimizer.init)(self.params)
         labels = np.zeros(len(inputs), np.int32)
-        self._step = jax.jit(step).lower(self._state, inputs, labels).compile()
+        lowered = jax.jit(step).lower(self._state, inputs, labels)
+        self._step = lowered.compile(compiler_options)
         self.peak_memory_bytes = 0
         if sizes := self._step.memory_analysis():
             used = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
             used += sizes.temp_size_in_bytes - sizes.alias_size_in_bytes
             self.peak_memory_bytes = int(used)
-        self.scores = jax.jit(lambda params, inputs: model.apply({"params": params}, inputs))
+        self.scores = jax.jit(
+            lambda params, inputs: model.apply({"params": params}, inputs),
+            compiler_options=compiler_options,
+        )
 
     def step(self, inputs: np.ndarray, labels: np.ndarray) -> Any:
         """Takes a step and returns the parameters."""
@@ -79,6 +101,24 @@ def median_milliseconds(call: Callable[[], Any], repeats: int = 10) -> float:
     return statistics.median(times[2:])
 
 
+def train(
+    config: SequenceConfig,
+    data: Dataset,
+    epochs: int,
+    seed: int,
+    compiler_options: dict[str, bool | str] | None = None,
+) -> Trial:
+    """Trains a classifier on whole batches of the training split, in an order drawn anew each epoch."""
+    examples, rng = data.train, np.random.default_rng(seed)
+    trial = Trial(config, examples.inputs[:BATCH], seed, compiler_options)
+    steps = len(examples) // BATCH
+    for _ in range(epochs):
+        order = rng.permutation(len(examples))
+        for rows in np.split(order[: steps * BATCH], steps):
+            trial.step(examples.inputs[rows], examples.labels[rows])
+    return trial
+
+
 @functools.cache
 def size_records(dataset: str, size: str, seed: int) -> tuple[dict[str, Any], ...]:
     """Trains a resonance network and a Transformer of several widths; returns records for `claims.matched`.
@@ -93,23 +133,19 @@ def size_records(dataset: str, size: str, seed: int) -> tuple[dict[str, Any], ..
     data = load_dataset(dataset)
     epochs, widths = (8, (4, 16)) if size == "quick" else (20, (4, 8, 16, 32))
     return tuple(
-        _record(kind, _config(kind, width, data), data, epochs, seed)
+        _record(kind, make_config(kind, width, data), data, epochs, seed)
         for width in widths
         for kind in KINDS
     )
 
 
 def _record(kind: str, config: SequenceConfig, data: Dataset, epochs: int, seed: int) -> dict:
-    train, rng = data.train, np.random.default_rng(seed)
-    trial = Trial(config, train.inputs[:BATCH], seed)
-    steps = len(train) // BATCH
-    for _ in range(epochs):
-        order = rng.permutation(len(train))
-        for rows in np.split(order[: steps * BATCH], steps):
-            trial.step(train.inputs[rows], train.labels[rows])
+    trial, examples = train(config, data, epochs, seed), data.train
     choice = np.argmax(trial.scores(trial.params, data.test.inputs), axis=-1)
-    params = trial.params
-    step_ms = median_milliseconds(lambda: trial.step(train.inputs[:BATCH], train.labels[:BATCH]))
+    params, steps = trial.params, len(examples) // BATCH
+    step_ms = median_milliseconds(
+        lambda: trial.step(examples.inputs[:BATCH], examples.labels[:BATCH])
+    )
     return {
         "model": kind,
         "parameters": trial.parameters,
@@ -120,20 +156,31 @@ def _record(kind: str, config: SequenceConfig, data: Dataset, epochs: int, seed:
     }
 
 
-def _config(kind: str, width: int, data: Dataset) -> SequenceConfig:
+def make_config(kind: str, width: int, data: Dataset, **options: Any) -> SequenceConfig:
+    """Returns one layer of a kind of network for a data set, with an MLP of twice its width.
+
+    Args:
+        kind: one of `KINDS`, or "qrh".
+        width: of the layer; for "qrh" a multiple of 4.
+        data: sequences are cut into patches of 32 every 16, images into 2 × 2.
+        **options: further fields of the configuration, or other values.
+    """
     images = len(data.input_shape) == 3
-    shape: dict[str, Any] = dict(
-        input_dim=data.input_shape[-1],
-        output_dim=data.num_classes,
-        hidden_dim=width,
-        num_layers=1,
-        mlp_dim=2 * width,
-        patch_size=2 if images else 32,
-        patch_stride=0 if images else 16,
-        pooling="mean_max",
-        position="learned",
-        dropout=0.0,
+    shape: dict[str, Any] = (
+        dict(
+            input_dim=data.input_shape[-1],
+            output_dim=data.num_classes,
+            hidden_dim=width,
+            num_layers=1,
+            mlp_dim=2 * width,
+            patch_size=2 if images else 32,
+            patch_stride=0 if images else 16,
+            pooling="mean_max",
+            position="learned",
+            dropout=0.0,
+        )
+        | options
     )
-    if kind == "transformer":
-        return TransformerConfig(**shape)
-    return ResonanceNetConfig(**shape, num_frequencies=min(width, 8))
+    if kind == "resonance":
+        return ResonanceNetConfig(**{"num_frequencies": min(width, 8), **shape})
+    return {"transformer": TransformerConfig, "qrh": QRHNetConfig}[kind](**shape)

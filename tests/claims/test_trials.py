@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from resonance_jax.claims import trials
+from resonance_jax.data.dataset import Dataset, Split
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 
 
@@ -34,6 +35,39 @@ def test_a_step_changes_every_parameter_and_learns(trial, data):
         for s in (scores, trial.scores(trial.params, data[0]))
     )
     assert after == 1.0 > before
+
+
+def test_training_takes_whole_batches_in_another_order_each_epoch(monkeypatch):
+    seen = []
+
+    class Recorder(trials.Trial):
+        def __init__(self, config, inputs, seed, compiler_options):
+            assert (len(inputs), seed, compiler_options) == (trials.BATCH, 3, None)
+
+        def step(self, inputs, labels):
+            np.testing.assert_array_equal(inputs[:, 0, 0], labels)
+            seen.append(labels)
+
+    monkeypatch.setattr(trials, "Trial", Recorder)
+    count = 2 * trials.BATCH + 5
+    labels = np.arange(count, dtype=np.int32)
+    split = Split(labels[:, None, None].astype(np.float32), labels)
+    data = Dataset("counts", split, split, tuple(map(str, range(count))))
+    trials.train(trials.make_config("qrh", 4, data), data, epochs=2, seed=3)
+    assert [len(batch) for batch in seen] == [trials.BATCH] * 4
+    first, second = np.concatenate(seen[:2]), np.concatenate(seen[2:])
+    assert len(set(first)) == len(set(second)) == 2 * trials.BATCH
+    assert not np.array_equal(first, second)
+
+
+def test_every_kind_has_a_configuration_of_the_same_shape():
+    split = Split(np.zeros((1, 64, 3), np.float32), np.zeros(1, np.int32))
+    data = Dataset("zeros", split, split, tuple("abcde"))
+    configs = [trials.make_config(kind, 8, data, mlp_dim=12) for kind in (*trials.KINDS, "qrh")]
+    assert len({type(config) for config in configs}) == 3
+    for config in configs:
+        assert (config.input_dim, config.output_dim, config.hidden_dim) == (3, 5, 8)
+        assert (config.mlp_dim, config.patch_size, config.patch_stride) == (12, 32, 16)
 
 
 def test_size_and_memory(trial):
