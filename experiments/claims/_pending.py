@@ -2,7 +2,6 @@
 
 MEMORY = "holographic memory"
 LONG_CONTEXT = "the long-context model"
-QUATERNIONS = "quaternion layers"
 
 PENDING = {
     "N9": (
@@ -25,7 +24,4 @@ PENDING = {
         "cross-modal fusion in frequency space works without attention.",
         "the multimodal model",
     ),
-    "Q7": ("α adapts to the fractal dimension of the data.", "fractal dimension estimators"),
-    "Q8": ("the quaternion layer costs O(n log n).", QUATERNIONS),
-    "Q9": ("quaternion weights need a quarter of the parameters.", QUATERNIONS),
 }

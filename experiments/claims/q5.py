@@ -16,7 +16,7 @@ from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
 from resonance_jax.claims.numbers import largest, smallest
 from resonance_jax.ops.phase_filter import AMPLITUDES, SYMMETRIES, log_phase_filter
 
-SHAPES = {"quick": (50, 512), "full": (1000, 2048)}  # draws, n
+SHAPES = {"quick": (50, 512), "full": (300, 2048)}  # draws, n
 ALPHAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0)
 ONE = ALPHAS.index(1.0)
 CORNER = 8  # the index at which the signal's power begins to fall

@@ -9,12 +9,12 @@ from resonance_jax.claims import ledger
 CLAIMS = ledger.load_claims(Path(__file__).parents[2] / "experiments" / "claims")
 
 VERDICTS = {
-    **dict.fromkeys(("R12", "R17", "N3", "Q1", "Q2", "Q3", "Q6"), "holds"),
+    **dict.fromkeys(("R12", "R17", "N3", "Q1", "Q2", "Q3", "Q6", "Q9"), "holds"),
     # Operations decide that it does not fail; how far the times follow depends on what else the machine does.
-    "R10": ("holds", "holds when"),
+    **dict.fromkeys(("R10", "Q8"), ("holds", "holds when")),
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
-    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "Q4"), "holds when"),
+    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "Q4", "Q7"), "holds when"),
     **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N10", "Q5"), "fails"),
 }
 
@@ -210,6 +210,24 @@ ALTERED = {
     "Q6": [
         (lambda n: {"largest_share_of_bound": [1.1]}, "fails"),
         (lambda n: {"near_bound_from": n["near_bound_from_without_log"]}, "holds when"),
+    ],
+    "Q7": [
+        (
+            lambda n: {"error_by_length": [0.0] * len(n["error_by_length"]), "error_mixture": 0.0},
+            "holds",
+        ),
+        (lambda n: {"alpha_layer": [0.8] * len(n["alpha_layer"])}, "fails"),
+        (lambda n: {"error_switched": 0.1}, "fails"),
+    ],
+    "Q8": [
+        (lambda n: {"operations_exponents": [2.0] * len(n["operations_exponents"])}, "fails"),
+        (lambda n: {"slope": 2.0}, "holds when"),
+        (lambda n: {"aic_n_log_n": n["aic_n_squared"] + 1}, "holds when"),
+        (lambda n: {"prime_slope": 2.0}, "holds when"),
+    ],
+    "Q9": [
+        (lambda n: {"share_of_kernel": [0.5]}, "fails"),
+        (lambda n: {"accuracy_real": n["accuracy_quaternion"] + 0.1}, "holds when"),
     ],
 }
 
