@@ -34,8 +34,8 @@ class DimensionEstimate(NamedTuple):
             are too few to tell.
     """
 
-    dimension: AnyReal | float
-    standard_error: AnyReal | float
+    dimension: AnyReal
+    standard_error: AnyReal
 
 
 class SlopeEstimate(NamedTuple):
@@ -46,8 +46,8 @@ class SlopeEstimate(NamedTuple):
         standard_error: standard error of the slope, with the same reservations as in DimensionEstimate, [*b].
     """
 
-    beta: AnyReal | float
-    standard_error: AnyReal | float
+    beta: AnyReal
+    standard_error: AnyReal
 
 
 def higuchi(curve: Curves, *, max_lag: int | None = None) -> DimensionEstimate:
@@ -101,8 +101,10 @@ def dimension_from_slope(slope: SlopeEstimate, kind: str) -> DimensionEstimate:
     Raises:
         ValueError: if the kind is unknown.
 
-    >>> print(dimension_from_slope(SlopeEstimate(2.0, 0.1), "brownian_graph"))
-    DimensionEstimate(dimension=1.5, standard_error=0.05)
+    >>> slope = SlopeEstimate(jnp.array(2.0), jnp.array(0.1))
+    >>> dimension, error = dimension_from_slope(slope, "brownian_graph")
+    >>> print(dimension, error)
+    1.5 0.05
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; choose one of {', '.join(KINDS)}.")
