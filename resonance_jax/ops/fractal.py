@@ -28,10 +28,10 @@ class DimensionEstimate(NamedTuple):
         dimension: D, [*b].
         standard_error: standard error of the slope in the log-log plot, as if its residuals were independent, [*b].
             They are not, since neighbouring scales share their data; and all scales of one curve share its course. It
-            says how straight the plot is and is no confidence interval: over random curves `higuchi` spreads by 1 to 25
-            times as much (the smoother the curve, the more), the other estimators by up to twice as much; all ratios
-            are in experiments/results/fractal_dimension.json. It does not contain the bias. Infinite where the scales
-            are too few to tell.
+            says how straight the plot is and is no confidence interval: over random inputs, `higuchi` spreads by up to
+            27 times as much (the smoother the curve and the longer, the more), the other estimators by up to twice as
+            much; experiments/results/fractal_dimension.json has both side by side. It does not contain the bias.
+            Infinite where the scales are too few to tell.
     """
 
     dimension: AnyReal
