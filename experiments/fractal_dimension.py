@@ -4,7 +4,7 @@ Claim: the estimator made for an object is within 0.05 of its dimension from 409
 Command: python -m experiments.fractal_dimension
 Hardware: 1 CPU core
 Time: 3 minutes of CPU
-Score: none of 64 rows misses; the largest bias is 0.049, of the spectral slope where H = 0.1 (results/fractal_dimension.json)
+Score: 0 of 64 rows miss; the largest bias is 0.049, of the spectral slope at H = 0.1 (results/fractal_dimension.json)
 
 A trial draws what is random: the key of a random curve; for a set its rotation, the shifts of the grid and, where it
 says "drawn", n points of a finer set. Where nothing is random, as in the spectrum of the whole Cantor set, the spread
