@@ -21,7 +21,9 @@ def test_all_models_have_the_same_size(name):
         }
     except DataNotFoundError as absent:
         pytest.skip(str(absent))
-    assert max(counts.values()) <= 1.02 * min(counts.values()), counts
+    assert all(
+        abs(n - counts["resonance"]) <= 0.02 * counts["resonance"] for n in counts.values()
+    ), counts
     configs = {quaternion.make_model_config(name, model) for model in quaternion.MODELS}
     assert len(configs) == len(quaternion.MODELS)
     assert {config.hidden_dim for config in configs} == {quaternion.WIDTH}

@@ -16,7 +16,7 @@ AMPLITUDES = ("unit", "power_law")
 
 def log_phase_filter(
     frequencies: Any,
-    alpha: AnyShape | float,
+    alpha: AnyShape | float | int,
     *,
     symmetry: str = "hermitian",
     length: int | None = None,

@@ -201,7 +201,7 @@ def log(q: Quaternions) -> Quaternions:
     return result.astype(q.dtype)
 
 
-def slerp(p: Quaternions, q: Quaternions, fraction: AnyShape | float) -> Quaternions:
+def slerp(p: Quaternions, q: Quaternions, fraction: AnyShape | float | int) -> Quaternions:
     """Interpolates along the shorter great circle: p (p⁻¹ ±q)^fraction, the sign that makes ⟨p, ±q⟩ ≥ 0.
 
     Args:
@@ -229,7 +229,7 @@ def slerp(p: Quaternions, q: Quaternions, fraction: AnyShape | float) -> Quatern
 
 
 def from_angles(
-    theta: AnyShape | float, omega: AnyShape | float, phi: AnyShape | float
+    theta: AnyShape | float | int, omega: AnyShape | float | int, phi: AnyShape | float | int
 ) -> Quaternions:
     """Builds cos(θ/2) + sin(θ/2) [cos ω i + sin ω cos φ j + sin ω sin φ k], of unit norm.
 
@@ -255,7 +255,7 @@ def from_angles(
     return jnp.stack(parts, axis=-1)
 
 
-def from_axis_angle(axis: Vectors, angle_radians: AnyShape | float) -> Quaternions:
+def from_axis_angle(axis: Vectors, angle_radians: AnyShape | float | int) -> Quaternions:
     """Builds the rotation by an angle around an axis: cos(θ/2) + sin(θ/2) a/|a|.
 
     Args:
