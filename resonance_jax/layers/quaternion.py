@@ -29,15 +29,14 @@ from resonance_jax.ops.fractal import alpha_from_dimension, higuchi
 from resonance_jax.ops.phase_filter import AMPLITUDES, SYMMETRIES, UNITS, log_phase_filter
 from resonance_jax.ops.quaternion import (
     from_complex_pair,
+    left_matrix,
     normalize,
     rotate_so4,
-    so4_matrix,
 )
 
 ALPHA_MODES = ("fixed", "learned", "fractal")
 ROTATIONS = ("channel", "layer", "none")
 _PLANE = 2  # the graph of a signal lies in the plane
-_IDENTITY = np.array([1.0, 0, 0, 0], np.float32)
 
 
 class QuaternionDense(nn.Module):
@@ -73,7 +72,7 @@ class QuaternionDense(nn.Module):
         start = nn.initializers.normal((4 * inputs) ** -0.5)
         kernel = self.param("kernel", start, (inputs, self.features, 4), self.param_dtype)
         # One product with the real matrix [4 d_in, 4 features]: out[k] = Σ_j M[k, j] x[j] for each pair (i, o).
-        blocks = so4_matrix(jnp.asarray(kernel, x.dtype), jnp.asarray(_IDENTITY, x.dtype))
+        blocks = left_matrix(jnp.asarray(kernel, x.dtype))
         matrix = jnp.transpose(blocks, (0, 3, 1, 2)).reshape(4 * inputs, 4 * self.features)
         y = x.reshape(*x.shape[:-2], 4 * inputs) @ matrix
         if self.use_bias:
@@ -103,9 +102,13 @@ class QuaternionLayerNorm(nn.Module):
         """Maps x [..., d, 4] to [..., d, 4].
 
         Raises:
-            ValueError: if the last axis is not 4 or x is not real floating point.
+            ValueError: if x is not real floating point [..., d, 4] with d ≥ 2.
         """
         x = check_quaternions("x", jnp.asarray(x, self.dtype or jnp.asarray(x).dtype))
+        if x.ndim < 2 or x.shape[-2] < 2:
+            raise ValueError(
+                f"x must have shape [..., d, 4] with d >= 2 quaternions, got {x.shape}: one alone is its own mean."
+            )
         features = x.shape[-2]
         scale = self.param("scale", nn.initializers.ones, (features,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (4 * features,), self.param_dtype)
@@ -120,9 +123,10 @@ class LogPhaseFilter(nn.Module):
     """Filters quaternion sequences along time by exp(iα arctan(ln |k|)) (`ops.phase_filter.log_phase_filter`).
 
     "hermitian" filters the four components as real signals; "even" the complex pair (w + ix, y + iz), which it mixes
-    within themselves. Both conserve Σ_t |x_t|² exactly: the transform has the sequence's own length, without padding,
-    and is slow where that is a large prime. The filter is bidirectional: it has no causal form of finite order, since
-    from DC to Nyquist the phase of a causal all-pass filter falls by a multiple of π, and this one's does not.
+    within themselves. With amplitude="unit" and no hidden steps both conserve Σ_t |x_t|² up to rounding: the transform
+    has the sequence's own length, without padding, and is slow where that is a large prime. The filter is
+    bidirectional: it has no causal form of finite order, since from DC to Nyquist the phase of a causal all-pass filter
+    falls by a multiple of π, and this one's does not.
 
     Parameters: `alpha` [] or [d] (alpha_mode="learned"). Collection `fractal` (alpha_mode="fractal"): `dimension` and
     `updates`, scalars, the moving average of the dimension of the graphs of the inputs' components by Higuchi's method,
@@ -238,7 +242,8 @@ class QRHLayer(nn.Module):
         Ψ = D x,    Ψ ← F⁻¹{F(k) · F{Ψ}},    y = QuaternionLayerNorm(x + dropout(q_L Ψ q_R†))
 
     D is a `QuaternionDense`, q_L and q_R are learned unit quaternions. `post_norm=False` gives the rotated Ψ with
-    dropout alone, for use inside a block. The layer is linear, and bidirectional: see `LogPhaseFilter`.
+    dropout alone, for use inside a block. For a fixed α the layer is affine before the norm. It is bidirectional: see
+    `LogPhaseFilter`.
 
     Parameters: `embed` (QuaternionDense), `filter` (LogPhaseFilter), `left_rotation` and `right_rotation` [d, 4] or [4]
     (normalised where they are used). Without quaternions: `embed` (Dense), `rotation_matrix` [d, 4, 4] or [4, 4],
@@ -280,12 +285,8 @@ class QRHLayer(nn.Module):
             ValueError: if x is not real [b, t, 4 · features] or an option is not as stated.
         """
         x = jnp.asarray(x, self.dtype or jnp.asarray(x).dtype)
-        check_real_sequence("x", x)
+        _check_features(x, self.features)
         check_choice("rotation", self.rotation, ROTATIONS)
-        if x.shape[-1] != 4 * self.features:
-            raise ValueError(
-                f"expected 4 · {self.features} = {4 * self.features} features, four to a quaternion, got x {x.shape}."
-            )
         dtypes: dict[str, Any] = dict(dtype=x.dtype, param_dtype=self.param_dtype)
         psi = dense(x, self.features, self.use_quaternion, name="embed", **dtypes)
         psi = psi.reshape(*x.shape[:-1], self.features, 4)
@@ -369,6 +370,7 @@ class QRHBlock(nn.Module):
         if self.mlp_dim % 4:
             raise ValueError(f"mlp_dim must be a multiple of 4, got {self.mlp_dim}.")
         x = jnp.asarray(x, self.dtype or jnp.asarray(x).dtype)
+        _check_features(x, self.features)
         dtypes: dict[str, Any] = dict(dtype=x.dtype, param_dtype=self.param_dtype)
 
         def project(u, features, name):
@@ -414,6 +416,15 @@ def norm(x: RealSequence, use_quaternion: bool, **options: Any) -> RealSequence:
     if not use_quaternion:
         return nn.LayerNorm(**options)(x)
     return QuaternionLayerNorm(**options)(x.reshape(*x.shape[:-1], -1, 4)).reshape(x.shape)
+
+
+def _check_features(x, features: int) -> None:
+    """Requires a real x [..., t, 4 · features]."""
+    check_real_sequence("x", x)
+    if x.shape[-1] != 4 * features:
+        raise ValueError(
+            f"expected 4 · {features} = {4 * features} features, four to a quaternion, got x {x.shape}."
+        )
 
 
 def check_filter(options: Any) -> None:

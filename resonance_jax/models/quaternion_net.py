@@ -42,6 +42,10 @@ class QRHNetConfig(SequenceConfig):
                 raise ValueError(
                     f"{name} must be a multiple of 4, four numbers to a quaternion, got {getattr(self, name)}."
                 )
+        if self.use_quaternion and self.hidden_dim < 8:
+            raise ValueError(
+                f"hidden_dim must be at least 8, two quaternions, which the norm needs; got {self.hidden_dim}."
+            )
         check_filter(self)
         check_choice("rotation", self.rotation, ROTATIONS)
 

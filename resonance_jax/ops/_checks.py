@@ -35,8 +35,12 @@ def check_quaternions(name: str, q) -> jax.Array:
 
 def check_nonzero(name: str, q, reason: str) -> None:
     """Requires of values that are known that none is zero along the last axis."""
-    if is_concrete(q) and not np.all(np.any(np.asarray(q) != 0, axis=-1)):
-        where = np.argwhere(~np.any(np.asarray(q) != 0, axis=-1))[0]
+    if not is_concrete(q):
+        return
+    # What is below the smallest normal number counts as zero in every function of q/|q|.
+    zero = ~np.any(np.abs(np.asarray(q)) >= np.asarray(jnp.finfo(q.dtype).tiny, q.dtype), axis=-1)
+    if np.any(zero):
+        where = np.argwhere(zero)[0]
         at = f" at index {tuple(int(i) for i in where)}" if len(where) else ""
         raise ValueError(f"{name} is zero{at}: {reason}.")
 

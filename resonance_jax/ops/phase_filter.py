@@ -98,10 +98,11 @@ def _check_length(frequencies, length: int | None) -> int:
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}.")
         return length
-    if is_static(frequencies):
+    if is_concrete(frequencies):
         whole = np.sort(np.fft.fftfreq(count))
+        values = np.asarray(frequencies, np.float64)
         # fftshift and a Nyquist frequency written as + 1/2 are the same grid
-        given = np.sort(np.where(frequencies == 0.5, -0.5, frequencies))
+        given = np.sort(np.where(values == 0.5, -0.5, values))
         if not np.allclose(given, whole, rtol=0, atol=1e-6 / count):
             raise ValueError(
                 f"the {count} frequencies are not those of fftfreq({count}); give length=n, the number of samples."

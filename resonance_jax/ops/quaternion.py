@@ -158,7 +158,7 @@ def exp(q: Quaternions) -> Quaternions:
     Args:
         q: wxyz, [..., 4]; |v| in radians.
     Returns:
-        e^q, [..., 4], of norm e^w; smooth everywhere.
+        e^q, [..., 4], of norm e^w; smooth where e^w and |v|² do not overflow, beyond which nothing is promised.
 
     >>> import jax.numpy as jnp
     >>> print(jnp.round(exp(jnp.array([0.0, jnp.pi / 2, 0.0, 0.0])), 3))
@@ -244,7 +244,8 @@ def from_angles(
     >>> print(jnp.abs(jnp.round(from_angles(jnp.pi, jnp.pi / 2, 0.0), 3)))
     [0. 0. 1. 0.]
     """
-    theta, omega, phi = jnp.broadcast_arrays(*_floating(theta, omega, phi))
+    angles = jnp.broadcast_arrays(*_floating(theta, omega, phi))
+    theta, omega, phi = map(_at_least_float32, angles)
     sine = jnp.sin(theta / 2)
     parts = (
         jnp.cos(theta / 2),
@@ -252,7 +253,7 @@ def from_angles(
         sine * jnp.sin(omega) * jnp.cos(phi),
         sine * jnp.sin(omega) * jnp.sin(phi),
     )
-    return jnp.stack(parts, axis=-1)
+    return jnp.stack(parts, axis=-1).astype(angles[0].dtype)
 
 
 def from_axis_angle(axis: Vectors, angle_radians: AnyShape | float | int) -> Quaternions:
@@ -273,7 +274,7 @@ def from_axis_angle(axis: Vectors, angle_radians: AnyShape | float | int) -> Qua
     """
     axis = _check_vectors("axis", axis)
     check_nonzero("axis", axis, "a rotation needs an axis")
-    axis, half = _floating(axis, jnp.asarray(angle_radians, axis.dtype)[..., None] / 2)
+    half = _at_least_float32(jnp.asarray(angle_radians, axis.dtype))[..., None] / 2
     _, unscaled, zero = _scaled(axis)
     unit = jnp.where(zero, 0, unscaled / jnp.sqrt(jnp.sum(unscaled**2, axis=-1, keepdims=True)))
     shape = jnp.broadcast_shapes(unit.shape[:-1], half.shape[:-1])
@@ -346,14 +347,32 @@ def rotate_so4(psi: Quaternions, left: Quaternions, right: Quaternions) -> Quate
 def _rotate_channels(psi, matrix):
     """Applies matrices [4, 4] or [d, 4, 4] to Ψ [..., d, 4]."""
     if matrix.ndim == 2 or matrix.shape[0] == 1:
-        return jnp.matmul(psi, matrix.reshape(4, 4).T)
+        return jnp.matmul(psi, matrix.reshape(4, 4).T, precision="highest")
     channels = psi.shape[-2]
     blocks = (
         jnp.eye(channels, dtype=psi.dtype)[:, None, :, None]
         * jnp.swapaxes(matrix, 1, 2)[:, :, None]
     )
     flat = psi.reshape(*psi.shape[:-2], 4 * channels)
-    return jnp.matmul(flat, blocks.reshape(4 * channels, 4 * channels)).reshape(psi.shape)
+    return jnp.matmul(
+        flat, blocks.reshape(4 * channels, 4 * channels), precision="highest"
+    ).reshape(psi.shape)
+
+
+def left_matrix(q: Quaternions) -> SO4Matrices:
+    """Computes the matrix M with M (w, x, y, z)ᵀ = q Ψ.
+
+    Args:
+        q: wxyz, [..., 4].
+    Returns:
+        M, [..., 4, 4].
+
+    >>> import jax.numpy as jnp
+    >>> print(left_matrix(jnp.array([0.0, 1.0, 0.0, 0.0]))[:, 2])  # i j = k
+    [0. 0. 0. 1.]
+    """
+    q = check_quaternions("q", q)
+    return jnp.einsum("...i,ikl->...kl", q, _IMAGES[:, 0].astype(q.dtype), precision="highest")
 
 
 def so4_matrix(left: Quaternions, right: Quaternions) -> SO4Matrices:
@@ -364,7 +383,7 @@ def so4_matrix(left: Quaternions, right: Quaternions) -> SO4Matrices:
     Returns:
         M, [..., 4, 4].
     Raises:
-        ValueError: if a last axis is not 4.
+        ValueError: if a last axis is not 4, or a q_L or q_R whose value is known is zero.
 
     >>> import jax.numpy as jnp
     >>> one, i = jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 0.0, 0.0])
@@ -372,6 +391,8 @@ def so4_matrix(left: Quaternions, right: Quaternions) -> SO4Matrices:
     [0. 1. 0. 0.]
     """
     left, right = _same_type(check_quaternions("left", left), check_quaternions("right", right))
+    check_nonzero("left", left, "q_L must be a unit quaternion; see normalize")
+    check_nonzero("right", right, "q_R must be a unit quaternion; see normalize")
     images = _IMAGES.astype(left.dtype)
     return jnp.einsum("...i,...j,ijkl->...kl", left, right, images, precision="highest")
 
@@ -402,11 +423,11 @@ def from_so4_matrix(matrix: SO4Matrices) -> tuple[Quaternions, Quaternions]:
     matrix = jnp.asarray(matrix)
     _check_rotation(matrix)
     work = _at_least_float32(matrix)
-    outer = jnp.einsum("ijkl,...kl->...ij", _IMAGES / 4, work)  # q_L[i] q_R[j]
+    outer = jnp.einsum("ijkl,...kl->...ij", _IMAGES / 4, work, precision="highest")  # q_L[i] q_R[j]
     # Pick the longest row: no division by a small number, and it is not 0 for a rotation.
     row = jnp.argmax(jnp.sum(outer * outer, axis=-1), axis=-1)[..., None, None]
     right = normalize(jnp.take_along_axis(outer, row, axis=-2)[..., 0, :])
-    left = normalize(jnp.einsum("...ij,...j->...i", outer, right))
+    left = normalize(jnp.einsum("...ij,...j->...i", outer, right, precision="highest"))
     return left.astype(matrix.dtype), right.astype(matrix.dtype)
 
 
@@ -538,8 +559,10 @@ def _same_type(*arrays):
 
 
 def _floating(*values):
+    """Returns arrays of one floating dtype; that of whole numbers is JAX's default."""
     arrays = [jnp.asarray(value) for value in values]
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float16)
+    dtype = jnp.result_type(*arrays)
+    dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
     return tuple(array.astype(dtype) for array in arrays)
 
 

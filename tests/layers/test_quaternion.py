@@ -285,6 +285,8 @@ def test_dropout_and_dtypes(random_variables):
     [
         (lambda: QuaternionDense(2).init(jax.random.key(0), np.ones((2, 3))), "x must be real .* last axis of 4"),
         (lambda: QuaternionDense(2).init(jax.random.key(0), np.ones(4)), r"shape \[..., d_in, 4\]"),
+        (lambda: QuaternionLayerNorm().init(jax.random.key(0), np.ones((3, 1, 4), np.float32)), "d >= 2 quaternions"),
+        (lambda: QRHBlock(2, 8).init(jax.random.key(0), np.ones((1, 5, 7))), "expected 4 · 2 = 8 features"),
         (lambda: LogPhaseFilter().apply({}, np.ones((3, 4))), r"shape \[b, t, d, 4\]"),
         (lambda: LogPhaseFilter(np.nan).apply({}, np.ones((1, 3, 2, 4))), "alpha must be finite"),
         (lambda: LogPhaseFilter(alpha_mode="free").apply({}, np.ones((1, 3, 2, 4))), "unknown alpha_mode 'free'"),

@@ -68,6 +68,7 @@ def test_a_configuration_survives_json():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(hidden_dim=4), "at least 8, two quaternions"),
         (dict(hidden_dim=6), "hidden_dim must be a multiple of 4"),
         (dict(mlp_dim=10), "mlp_dim must be a multiple of 4"),
         (dict(alpha=np.inf), "alpha must be finite"),

@@ -93,6 +93,7 @@ def test_gradient_in_alpha_is_finite_at_every_frequency(x64, symmetry, amplitude
         (lambda: log_phase_filter(np.fft.fftfreq(4), jnp.array([1, jnp.inf])), "alpha must be finite"),
         (lambda: log_phase_filter(np.fft.fftfreq(4), np.array(1j)), "alpha must be real"),
         (lambda: log_phase_filter(np.fft.rfftfreq(8), 1.0), r"not those of fftfreq\(5\); give length=n"),
+        (lambda: log_phase_filter(jnp.fft.rfftfreq(8), 1.0), r"not those of fftfreq\(5\); give length=n"),
         (lambda: log_phase_filter(np.fft.fftfreq(4), 1.0, length=0), "length must be at least 1"),
         (lambda: log_phase_filter(np.fft.fftfreq(4), 1.0, symmetry="odd"), "unknown symmetry 'odd'"),
         (lambda: log_phase_filter(np.fft.fftfreq(4), 1.0, unit="hertz"), "unknown unit 'hertz'"),
