@@ -12,6 +12,7 @@ from resonance_jax.models.baselines import make_model
 from resonance_jax.models.quaternion_net import QRHNetConfig
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", quaternion.DATA)
 def test_all_models_have_the_same_size(name):
     try:

@@ -105,6 +105,35 @@ def test_product_obeys_the_laws_of_the_algebra(x64, dtype, tolerance):
     laws()
 
 
+@DTYPES
+def test_inverses_and_rotations_obey_their_laws(x64, dtype, tolerance):
+    near_singular = st.sampled_from(SINGULAR[1:6].tolist() + SINGULAR[10:].tolist())
+
+    @hypothesis.given(quaternions(3), near_singular)
+    @hypothesis.settings(max_examples=30)
+    def laws(drawn, special):
+        drawn[0, ..., :] += (np.abs(drawn[0]).max(axis=-1, keepdims=True) < 1e-3) * np.array(
+            special
+        )
+        q, left, right = (
+            drawn[0].astype(dtype),
+            *(np.asarray(normalize(a)) for a in drawn[1:].astype(dtype)),
+        )
+        one = np.broadcast_to(np.eye(4)[0], q.shape)
+        assert_close(product(q, inverse(q)), one, atol=4 * tolerance)
+        size = np.asarray(norm(q))[..., None]
+        assert_close(exp(log(q)) / size, q / size, atol=10 * tolerance)
+        matrix = np.asarray(so4_matrix(left, right))
+        identity = np.broadcast_to(np.eye(4), matrix.shape)
+        assert_close(matrix @ np.swapaxes(matrix, -1, -2), identity, atol=4 * tolerance)
+        assert_close(np.linalg.det(matrix), np.ones(q.shape[:-1]), atol=10 * tolerance)
+        assert_close(so4_matrix(-left, -right), matrix)
+        turned = np.einsum("...ij,...j->...i", matrix, q)
+        assert_close(rotate_so4(q, left, right), turned, atol=20 * tolerance)
+
+    laws()
+
+
 def test_product_is_not_commutative():
     p, q = normal(0, 5), normal(1, 5)
     assert np.all(np.abs(product(p, q) - product(q, p)).max(axis=-1) > 0.1)
