@@ -53,7 +53,7 @@ def test_training_takes_whole_batches_in_another_order_each_epoch(monkeypatch):
     labels = np.arange(count, dtype=np.int32)
     split = Split(labels[:, None, None].astype(np.float32), labels)
     data = Dataset("counts", split, split, tuple(map(str, range(count))))
-    trials.train(trials.make_config("qrh", 4, data), data, epochs=2, seed=3)
+    trials.train(trials.make_config("qrh", 8, data), data, epochs=2, seed=3)
     assert [len(batch) for batch in seen] == [trials.BATCH] * 4
     first, second = np.concatenate(seen[:2]), np.concatenate(seen[2:])
     assert len(set(first)) == len(set(second)) == 2 * trials.BATCH
