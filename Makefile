@@ -20,6 +20,9 @@ CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN
 # Half the time to compile; and another rounding, under which a law must hold as well.
 QUICK_COMPILE := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
+# XLA's own passes as in use, but not LLVM's expensive ones: most tests take longer to compile than to run.
+LIGHT_COMPILE := XLA_FLAGS="--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+
 .PHONY: train test test-typed test-plain lint format bench clean
 
 train: $(STAMP)
@@ -30,7 +33,7 @@ test: lint test-typed test-plain
 
 test-plain: $(STAMP)
 	@echo "== pytest"
-	@$(CACHE) $(VENV)/bin/python $(PYTEST)
+	@$(LIGHT_COMPILE) $(CACHE) $(VENV)/bin/python $(PYTEST)
 
 # Every shape and dtype checked at run time, on the newest JAX where there is a Python for it, else on the oldest.
 # jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages.
