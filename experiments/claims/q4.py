@@ -14,7 +14,7 @@ import numpy as np
 
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
 from resonance_jax.claims.numbers import DIFFERENT, largest, smallest
-from resonance_jax.layers.quaternion import LogPhaseFilter
+from resonance_jax.layers.phase_filter import LogPhaseFilter
 from resonance_jax.ops.phase_filter import SYMMETRIES, log_phase_filter
 
 LENGTHS = {"quick": (101, 256), "full": (1, 2, 101, 256, 1000, 4096)}

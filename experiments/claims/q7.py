@@ -17,7 +17,7 @@ import numpy as np
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
 from resonance_jax.claims.numbers import largest, smallest
 from resonance_jax.claims.trials import QUICK_COMPILE
-from resonance_jax.layers.quaternion import LogPhaseFilter
+from resonance_jax.layers.phase_filter import LogPhaseFilter
 from resonance_jax.ops.fractal import alpha_from_dimension, higuchi
 from resonance_jax.ops.fractal_sets import fractional_brownian_motion
 

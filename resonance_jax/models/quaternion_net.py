@@ -4,7 +4,8 @@ import dataclasses
 
 import flax.linen as nn
 
-from resonance_jax.layers.quaternion import ROTATIONS, QRHBlock, check_filter
+from resonance_jax.layers.phase_filter import check_filter
+from resonance_jax.layers.quaternion import ROTATIONS, QRHBlock
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
 from resonance_jax.ops._checks import check_choice
 

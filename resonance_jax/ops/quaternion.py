@@ -10,14 +10,18 @@ import numpy as np
 
 from resonance_jax.array_typing import AnyShape, ComplexPair, Quaternions, SO4Matrices, Vectors
 from resonance_jax.ops._checks import check_nonzero, check_quaternions, is_concrete
-
-_CONJUGATE = np.array(
-    [1, -1, -1, -1], np.int8
-)  # as int8 it takes on the dtype of what it multiplies
-# Below these arguments a function of s = |v|² is summed as a series: quotients like (sin θ)/θ lose digits there, and
-# their derivatives divide 0 by 0.
-_SERIES_ANGLE = 0.25
-_SERIES_TANGENT = 1 / 64
+from resonance_jax.ops._quaternion import (
+    CONJUGATE,
+    IMAGES,
+    angle_over_sine,
+    at_least_float32,
+    cosine_and_sinc,
+    floating,
+    log_unit,
+    product,
+    same_type,
+    scaled,
+)
 
 
 def hamilton_product(p: Quaternions, q: Quaternions) -> Quaternions:
@@ -40,41 +44,8 @@ def hamilton_product(p: Quaternions, q: Quaternions) -> Quaternions:
     >>> print(hamilton_product(i, j), hamilton_product(j, i))
     [0. 0. 0. 1.] [ 0.  0.  0. -1.]
     """
-    p, q = _same_type(check_quaternions("p", p), check_quaternions("q", q))
-    return _product(p, q)
-
-
-@jax.custom_jvp
-def _product(p, q):
-    """Multiplies; an entry of the result is chosen from four, which XLA fuses into one pass, unlike a concatenation."""
-    shape = jnp.broadcast_shapes(p.shape, q.shape)
-    component = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
-    w, x, y, z = _components(p, q)
-    return jnp.where(
-        component < 2, jnp.where(component == 0, w, x), jnp.where(component == 2, y, z)
-    )
-
-
-@_product.defjvp
-def _product_jvp(primals, tangents):
-    """dp q + p dq, concatenated: what a concatenation transposes to is as fast as the product itself."""
-    (p, q), (dp, dq) = primals, tangents
-    change = jnp.concatenate(_components(dp, q), axis=-1) + jnp.concatenate(
-        _components(p, dq), axis=-1
-    )
-    return _product(p, q), change
-
-
-def _components(p, q):
-    """Returns the four components of p q, each [..., 1]."""
-    a, b, c, d = (p[..., i : i + 1] for i in range(4))
-    w, x, y, z = (q[..., i : i + 1] for i in range(4))
-    return (
-        a * w - b * x - c * y - d * z,
-        a * x + b * w + c * z - d * y,
-        a * y - b * z + c * w + d * x,
-        a * z + b * y - c * x + d * w,
-    )
+    p, q = same_type(check_quaternions("p", p), check_quaternions("q", q))
+    return product(p, q)
 
 
 def conjugate(q: Quaternions) -> Quaternions:
@@ -88,7 +59,7 @@ def conjugate(q: Quaternions) -> Quaternions:
     [ 1. -2. -3. -4.]
     """
     q = check_quaternions("q", q)
-    return q * _CONJUGATE.astype(q.dtype)
+    return q * CONJUGATE.astype(q.dtype)
 
 
 def norm(q: Quaternions) -> AnyShape:
@@ -106,7 +77,7 @@ def norm(q: Quaternions) -> AnyShape:
     2.0
     """
     q = check_quaternions("q", q)
-    scale, unscaled, zero = _scaled(q)
+    scale, unscaled, zero = scaled(q)
     size = scale[..., 0] * jnp.sqrt(jnp.sum(unscaled * unscaled, axis=-1))
     return jnp.where(zero[..., 0], 0, size).astype(q.dtype)
 
@@ -125,7 +96,7 @@ def normalize(q: Quaternions) -> Quaternions:
      [1. 0. 0. 0.]]
     """
     q = check_quaternions("q", q)
-    _, unscaled, _ = _scaled(q)
+    _, unscaled, _ = scaled(q)
     return (unscaled / jnp.sqrt(jnp.sum(unscaled * unscaled, axis=-1, keepdims=True))).astype(
         q.dtype
     )
@@ -147,7 +118,7 @@ def inverse(q: Quaternions) -> Quaternions:
     """
     q = check_quaternions("q", q)
     check_nonzero("q", q, "a zero quaternion has no inverse")
-    scale, unscaled, zero = _scaled(q)
+    scale, unscaled, zero = scaled(q)
     result = conjugate(unscaled) / jnp.sum(unscaled * unscaled, axis=-1, keepdims=True) / scale
     return jnp.where(zero, 0, result).astype(q.dtype)
 
@@ -165,9 +136,9 @@ def exp(q: Quaternions) -> Quaternions:
     [-0.  1.  0.  0.]
     """
     q = check_quaternions("q", q)
-    work = _at_least_float32(q)
+    work = at_least_float32(q)
     v = work[..., 1:]
-    cosine, sinc = _cosine_and_sinc(jnp.sum(v * v, axis=-1, keepdims=True))
+    cosine, sinc = cosine_and_sinc(jnp.sum(v * v, axis=-1, keepdims=True))
     result = jnp.exp(work[..., :1]) * jnp.concatenate([cosine, sinc * v], axis=-1)
     return result.astype(q.dtype)
 
@@ -190,10 +161,10 @@ def log(q: Quaternions) -> Quaternions:
     """
     q = check_quaternions("q", q)
     check_nonzero("q", q, "a zero quaternion has no logarithm")
-    scale, unscaled, zero = _scaled(q)
+    scale, unscaled, zero = scaled(q)
     w, v = unscaled[..., :1], unscaled[..., 1:]
     s = jnp.sum(v * v, axis=-1, keepdims=True)
-    factor, cut = _angle_over_sine(w, s)
+    factor, cut = angle_over_sine(w, s)
     axis = jnp.asarray([1, 0, 0], v.dtype)
     vector = jnp.where(cut, jnp.pi * axis, factor * v)
     real = jnp.log(scale) + 0.5 * jnp.log(w * w + s)
@@ -219,12 +190,12 @@ def slerp(p: Quaternions, q: Quaternions, fraction: AnyShape | float | int) -> Q
     >>> print(jnp.round(slerp(one, i, 1 / 3), 2))
     [0.87 0.5  0.   0.  ]
     """
-    p, q = _same_type(check_quaternions("p", p), check_quaternions("q", q))
+    p, q = same_type(check_quaternions("p", p), check_quaternions("q", q))
     check_nonzero("p", p, "slerp needs rotations")
     check_nonzero("q", q, "slerp needs rotations")
     p, q = normalize(p), normalize(q)
     q = jnp.where(jnp.sum(p * q, axis=-1, keepdims=True) < 0, -q, q)
-    step = jnp.asarray(fraction, p.dtype)[..., None] * _log_unit(hamilton_product(conjugate(p), q))
+    step = jnp.asarray(fraction, p.dtype)[..., None] * log_unit(hamilton_product(conjugate(p), q))
     return hamilton_product(p, exp(step))
 
 
@@ -244,8 +215,8 @@ def from_angles(
     >>> print(jnp.abs(jnp.round(from_angles(jnp.pi, jnp.pi / 2, 0.0), 3)))
     [0. 0. 1. 0.]
     """
-    angles = jnp.broadcast_arrays(*_floating(theta, omega, phi))
-    theta, omega, phi = map(_at_least_float32, angles)
+    angles = jnp.broadcast_arrays(*floating(theta, omega, phi))
+    theta, omega, phi = map(at_least_float32, angles)
     sine = jnp.sin(theta / 2)
     parts = (
         jnp.cos(theta / 2),
@@ -274,8 +245,8 @@ def from_axis_angle(axis: Vectors, angle_radians: AnyShape | float | int) -> Qua
     """
     axis = _check_vectors("axis", axis)
     check_nonzero("axis", axis, "a rotation needs an axis")
-    half = _at_least_float32(jnp.asarray(angle_radians, axis.dtype))[..., None] / 2
-    _, unscaled, zero = _scaled(axis)
+    half = at_least_float32(jnp.asarray(angle_radians, axis.dtype))[..., None] / 2
+    _, unscaled, zero = scaled(axis)
     unit = jnp.where(zero, 0, unscaled / jnp.sqrt(jnp.sum(unscaled**2, axis=-1, keepdims=True)))
     shape = jnp.broadcast_shapes(unit.shape[:-1], half.shape[:-1])
     cosine = jnp.where(zero, 1, jnp.cos(half))
@@ -301,7 +272,7 @@ def rotate(vector: Vectors, q: Quaternions) -> Vectors:
     >>> print(jnp.abs(jnp.round(rotate(jnp.array([1.0, 0.0, 0.0]), turn), 3)))
     [0. 1. 0.]
     """
-    vector, q = _same_type(_check_vectors("vector", vector), check_quaternions("q", q))
+    vector, q = same_type(_check_vectors("vector", vector), check_quaternions("q", q))
     check_nonzero("q", q, "a rotation needs a nonzero quaternion")
     unit = normalize(q)
     w, u = unit[..., :1], unit[..., 1:]
@@ -329,7 +300,7 @@ def rotate_so4(psi: Quaternions, left: Quaternions, right: Quaternions) -> Quate
     >>> print(rotate_so4(psi, i, i))
     [ 1.  2. -3. -4.]
     """
-    psi, left, right = _same_type(
+    psi, left, right = same_type(
         check_quaternions("psi", psi),
         check_quaternions("left", left),
         check_quaternions("right", right),
@@ -340,8 +311,8 @@ def rotate_so4(psi: Quaternions, left: Quaternions, right: Quaternions) -> Quate
     if psi.ndim > 2 and len(shape) <= 2 and shape[:-1] in ((), (1,), psi.shape[-2:-1]):
         return _rotate_channels(psi, so4_matrix(left, right))
     # In one fusion XLA would compute the inner product once for each component of the outer one.
-    inner = jax.lax.optimization_barrier(_product(left, psi))
-    return _product(inner, conjugate(right))
+    inner = jax.lax.optimization_barrier(product(left, psi))
+    return product(inner, conjugate(right))
 
 
 def _rotate_channels(psi, matrix):
@@ -372,7 +343,7 @@ def left_matrix(q: Quaternions) -> SO4Matrices:
     [0. 0. 0. 1.]
     """
     q = check_quaternions("q", q)
-    return jnp.einsum("...i,ikl->...kl", q, _IMAGES[:, 0].astype(q.dtype), precision="highest")
+    return jnp.einsum("...i,ikl->...kl", q, IMAGES[:, 0].astype(q.dtype), precision="highest")
 
 
 def so4_matrix(left: Quaternions, right: Quaternions) -> SO4Matrices:
@@ -390,10 +361,10 @@ def so4_matrix(left: Quaternions, right: Quaternions) -> SO4Matrices:
     >>> print(so4_matrix(i, one)[:, 0])  # i · 1 = i
     [0. 1. 0. 0.]
     """
-    left, right = _same_type(check_quaternions("left", left), check_quaternions("right", right))
+    left, right = same_type(check_quaternions("left", left), check_quaternions("right", right))
     check_nonzero("left", left, "q_L must be a unit quaternion; see normalize")
     check_nonzero("right", right, "q_R must be a unit quaternion; see normalize")
-    images = _IMAGES.astype(left.dtype)
+    images = IMAGES.astype(left.dtype)
     return jnp.einsum("...i,...j,ijkl->...kl", left, right, images, precision="highest")
 
 
@@ -422,8 +393,8 @@ def from_so4_matrix(matrix: SO4Matrices) -> tuple[Quaternions, Quaternions]:
     """
     matrix = jnp.asarray(matrix)
     _check_rotation(matrix)
-    work = _at_least_float32(matrix)
-    outer = jnp.einsum("ijkl,...kl->...ij", _IMAGES / 4, work, precision="highest")  # q_L[i] q_R[j]
+    work = at_least_float32(matrix)
+    outer = jnp.einsum("ijkl,...kl->...ij", IMAGES / 4, work, precision="highest")  # q_L[i] q_R[j]
     # Pick the longest row: no division by a small number, and it is not 0 for a rotation.
     row = jnp.argmax(jnp.sum(outer * outer, axis=-1), axis=-1)[..., None, None]
     right = normalize(jnp.take_along_axis(outer, row, axis=-2)[..., 0, :])
@@ -445,7 +416,7 @@ def to_complex_pair(q: Quaternions) -> ComplexPair:
     >>> print(to_complex_pair(jnp.array([1.0, 2.0, 3.0, 4.0])))
     [1.+2.j 3.+4.j]
     """
-    q = _at_least_float32(check_quaternions("q", q))
+    q = at_least_float32(check_quaternions("q", q))
     return jax.lax.complex(q[..., 0::2], q[..., 1::2])
 
 
@@ -486,84 +457,6 @@ def random_unit(key: jax.Array, shape: tuple[int, ...] = (), dtype=jnp.float32) 
     (2, 3, 4)
     """
     return normalize(jax.random.normal(key, (*shape, 4), dtype))
-
-
-def _two_sided_images() -> np.ndarray:
-    """Returns the matrix [k, l] of Ψ → e_i Ψ e_j† for all units, [i, j, k, l]: orthogonal to each other, |·|² = 4."""
-    units = np.eye(4, dtype=np.float32)
-    left, right = np.broadcast_arrays(units[:, None], units * _CONJUGATE)
-    images = np.empty((4, 4, 4, 4), np.float32)
-    for column, unit in enumerate(units):
-        inner = np.concatenate(_components(left, np.broadcast_to(unit, left.shape)), axis=-1)
-        images[..., column] = np.concatenate(_components(inner, right), axis=-1)
-    return images
-
-
-_IMAGES = _two_sided_images()
-
-
-def _scaled(q):
-    """Returns (scale [..., 1], q/scale, where q is 0), at least float32; q/scale is 1 where q is 0.
-
-    Every function of q/scale here is invariant under the scale or corrected for it, so it is held constant, and no
-    square of q/scale over- or underflows.
-    """
-    q = _at_least_float32(q)
-    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(q), axis=-1, keepdims=True))
-    zero = scale < jnp.finfo(q.dtype).tiny
-    scale = jnp.where(zero, 1, scale)
-    one = jnp.asarray(np.eye(1, q.shape[-1])[0], q.dtype)
-    return scale, jnp.where(zero, one, q / scale), zero
-
-
-def _cosine_and_sinc(s):
-    """Returns cos √s and (sin √s)/√s for s ≥ 0, smooth at 0."""
-    small = s < _SERIES_ANGLE
-    root = jnp.sqrt(jnp.where(small, 1, s))
-    cosine = sinc = jnp.ones_like(s)
-    for n in range(8, 0, -1):  # Horner; the first term left out is 1e-18 of the sum
-        cosine = 1 - s / ((2 * n - 1) * (2 * n)) * cosine
-        sinc = 1 - s / ((2 * n) * (2 * n + 1)) * sinc
-    return jnp.where(small, cosine, jnp.cos(root)), jnp.where(small, sinc, jnp.sin(root) / root)
-
-
-def _angle_over_sine(w, s):
-    """Returns (arctan2(√s, w)/√s, where it is infinite: s = 0 and w ≤ 0)."""
-    cut = (w <= 0) & (s < jnp.finfo(s.dtype).tiny)
-    small = (w > 0) & (s < _SERIES_TANGENT * w * w)
-    safe_w = jnp.where(small, w, 1)
-    ratio = jnp.where(small, s / (safe_w * safe_w), 0)
-    series = jnp.full_like(ratio, 1 / 17)
-    for n in range(7, -1, -1):
-        series = 1 / (2 * n + 1) - ratio * series
-    root = jnp.sqrt(jnp.where(small | cut, 1, s))
-    direct = jnp.arctan2(root, jnp.where(small | cut, 1, w)) / root
-    return jnp.where(small, series / safe_w, direct), cut
-
-
-def _log_unit(q):
-    """Computes the logarithm of q with |q| = 1 and w ≥ 0, without looking at values."""
-    work = _at_least_float32(q)
-    w, v = work[..., :1], work[..., 1:]
-    factor, _ = _angle_over_sine(w, jnp.sum(v * v, axis=-1, keepdims=True))
-    return jnp.concatenate([jnp.zeros_like(w), factor * v], axis=-1).astype(q.dtype)
-
-
-def _at_least_float32(x):
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _same_type(*arrays):
-    dtype = jnp.result_type(*arrays)
-    return tuple(array.astype(dtype) for array in arrays)
-
-
-def _floating(*values):
-    """Returns arrays of one floating dtype; that of whole numbers is JAX's default."""
-    arrays = [jnp.asarray(value) for value in values]
-    dtype = jnp.result_type(*arrays)
-    dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
-    return tuple(array.astype(dtype) for array in arrays)
 
 
 def _check_vectors(name: str, x):
