@@ -23,13 +23,17 @@ QUICK_COMPILE := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 # XLA's own passes as in use, but not LLVM's expensive ones: most tests take longer to compile than to run.
 LIGHT_COMPILE := XLA_FLAGS="--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 
-.PHONY: train test test-typed test-plain lint format bench clean
+.PHONY: train test test-typed test-plain newest lint format bench clean
 
 train: $(STAMP)
 	@$(VENV)/bin/resonance-jax train quickstart
 
+# One core installs the second environment while the other installs the first and checks the code.
 # The plain pass comes last, so that its closing line is the last line printed.
-test: lint test-typed test-plain
+test:
+	@$(MAKE) --no-print-directory --jobs=2 lint newest
+	@$(MAKE) --no-print-directory test-typed
+	@$(MAKE) --no-print-directory test-plain
 
 test-plain: $(STAMP)
 	@echo "== pytest"
@@ -48,16 +52,19 @@ FIND_NEWEST = for name in python3.13 python3.12; do \
 	  done; \
 	done
 
-test-typed: $(STAMP)
-	@newest=$$($(FIND_NEWEST)); \
-	if [ -z "$$newest" ]; then \
-	  echo "== pytest, types checked (no Python 3.13 or 3.12 was found for the newest JAX)"; \
-	  $(QUICK_COMPILE) $(CACHE) $(VENV)/bin/python $(PYTEST) $(TYPED); \
-	else \
-	  $(MAKE) --no-print-directory $(NEWEST)/.installed NEWEST_PYTHON="$$newest" && \
+# Installs it where there is a Python for it.
+newest:
+	@newest=$$($(FIND_NEWEST)); [ -z "$$newest" ] || \
+	  $(MAKE) --no-print-directory $(NEWEST)/.installed NEWEST_PYTHON="$$newest"
+
+test-typed: $(STAMP) newest
+	@if [ -x $(NEWEST)/bin/python ]; then \
 	  echo "== pytest, types checked, with the newest JAX, $$($(NEWEST)/bin/python -c \
 	    'import jax, platform; print(jax.__version__, "on Python", platform.python_version())')" && \
 	  $(QUICK_COMPILE) $(CACHE) $(NEWEST)/bin/python $(PYTEST) $(TYPED); \
+	else \
+	  echo "== pytest, types checked (no Python 3.13 or 3.12 was found for the newest JAX)"; \
+	  $(QUICK_COMPILE) $(CACHE) $(VENV)/bin/python $(PYTEST) $(TYPED); \
 	fi
 
 lint: $(STAMP)
