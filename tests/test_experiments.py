@@ -1,4 +1,8 @@
-"""Every experiment, shrunk, takes two steps by the same `train_and_evaluate` as the whole one."""
+"""Every model of every experiment fits its data and takes an abstract step; each experiment and each kind a real one.
+
+What an experiment sets and what a kind of model computes meet in shapes and dtypes alone: these are checked for every
+pair, by tracing. Real steps are those of the same `train_and_evaluate` as of the whole training.
+"""
 
 import dataclasses
 import functools
@@ -10,16 +14,18 @@ import numpy as np
 import pytest
 
 from resonance_jax.data.dataset import DataNotFoundError, load_dataset
+from resonance_jax.data.iterator import BatchIterator
 from resonance_jax.models.baselines import make_model
 from resonance_jax.training import loop
+from resonance_jax.training.program import Program
+from resonance_jax.training.step import train_step
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if "def get_config" in p.read_text("utf-8"))
-CASES = [
-    (name, model)
-    for name in NAMES
-    for model in importlib.import_module(f"experiments.{name}").MODELS
-]
+MODELS = {name: importlib.import_module(f"experiments.{name}").MODELS for name in NAMES}
+CASES = [(name, model) for name in NAMES for model in MODELS[name]]
+# One kind an experiment, the last (which compiles fastest) but where another one would be left out.
+TRAINED = [(name, {"r8": "transformer"}.get(name, MODELS[name][-1])) for name in NAMES]
 BATCH = 4
 
 
@@ -35,41 +41,69 @@ def load(name):
     return dataclasses.replace(dataset, train=few(dataset.train), test=few(dataset.test))
 
 
+def load_or_skip(config):
+    try:
+        return load(config.dataset)
+    except DataNotFoundError as absent:
+        pytest.skip(str(absent))
+
+
 def config_of(name, model):
     return importlib.import_module(f"experiments.{name}").get_config(model)
 
 
+def shrink(config):
+    small = dataclasses.replace(config.model, hidden_dim=4, num_layers=1, mlp_dim=4)
+    return dataclasses.replace(config, model=small, num_epochs=1, batch_size=BATCH)
+
+
+def test_every_kind_is_trained():
+    assert {model for _, model in TRAINED} == {model for _, model in CASES}
+
+
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(("name", "model"), CASES)
-def test_two_steps_of_every_experiment(name, model, tmp_path, monkeypatch, quick_compile):
+def test_every_pair_takes_an_abstract_step(name, model):
     config = config_of(name, model)
     assert (config.experiment, config.model_name) == (name, model)
-    try:
-        load(config.dataset)
-    except DataNotFoundError as absent:
-        pytest.skip(str(absent))
+    dataset = load_or_skip(config)
+    loop.check_fit(config, dataset)
+    config = shrink(config)
+    batch = next(BatchIterator(dataset.train, BATCH, seed=0, augment=config.augment))
+    program = Program(config, 2)
+    state = jax.eval_shape(lambda: program.init_state(0, batch))
+    after, metrics = jax.eval_shape(train_step, state, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["loss"].shape == metrics["accuracy"].shape == ()
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(("name", "model"), TRAINED)
+def test_two_steps_of_every_experiment(name, model, tmp_path, monkeypatch, quick_compile):
+    config = config_of(name, model)
+    load_or_skip(config)
     monkeypatch.setattr(loop, "load_dataset", lambda dataset, _: load(dataset))
-    small = dataclasses.replace(config.model, hidden_dim=4, num_layers=1, mlp_dim=4)
-    config = dataclasses.replace(config, model=small, num_epochs=1, batch_size=BATCH)
-    result = loop.train_and_evaluate(config, tmp_path, progress=False, max_steps=2)
+    result = loop.train_and_evaluate(shrink(config), tmp_path, progress=False, max_steps=2)
     assert (result.steps, result.model, result.dataset) == (2, model, config.dataset)
     assert np.isfinite(result.test_loss)
 
 
 @functools.cache
-def parameters(name, model):
-    """Counts the parameters without computing any."""
+def traced(name, model):
+    """Returns the number of parameters and the shape of the outputs for one example, computing neither."""
     config = config_of(name, model)
     row = load(config.dataset).train.inputs[:1]
-    tree = jax.eval_shape(make_model(config.model).init, jax.random.key(0), row)
-    return sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
+    init = make_model(config.model).init_with_output
+    outputs, tree = jax.eval_shape(init, jax.random.key(0), row)
+    return sum(leaf.size for leaf in jax.tree.leaves(tree["params"])), outputs.shape
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_models_of_an_experiment_are_of_one_size(name):
-    models = [model for other, model in CASES if other == name]
-    try:
-        counts = [parameters(name, model) for model in models]
-    except DataNotFoundError as absent:
-        pytest.skip(str(absent))
-    assert max(counts) <= 1.1 * min(counts), dict(zip(models, counts, strict=True))
+    classes = load_or_skip(config_of(name, MODELS[name][0])).num_classes
+    found = {model: traced(name, model) for model in MODELS[name]}
+    assert {shape for _, shape in found.values()} == {(1, classes)}
+    counts = [count for count, _ in found.values()]
+    assert max(counts) <= 1.1 * min(counts), found
