@@ -1,5 +1,7 @@
 """Settings that every test shares; resonance_jax is not imported, so that jaxtyping can hook it."""
 
+import contextlib
+import dataclasses
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before the first import of jax
@@ -38,10 +40,41 @@ def random_variables():
     return draw
 
 
+@pytest.fixture
+def one_layer(monkeypatch):
+    """Returns a function that makes an experiment's `make_config` give networks of one layer: half to compile."""
+
+    def shorten(experiment):
+        make_config = experiment.make_config
+
+        def make(*arguments):
+            config = make_config(*arguments)
+            model = dataclasses.replace(config.model, num_layers=1)
+            return dataclasses.replace(config, model=model)
+
+        monkeypatch.setattr(experiment, "make_config", make)
+
+    return shorten
+
+
+@pytest.fixture(scope="session")
+def compiling_quickly():
+    """Returns a context that compiles without optimization, in half the time, here and in child processes."""
+
+    @contextlib.contextmanager
+    def context():
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+            yield
+        jax.config.update("jax_disable_most_optimizations", before)
+
+    return context
+
+
 @pytest.fixture(scope="module")
-def quick_compile():
-    """Compiles without optimization, in half the time: for modules that train whole models a few steps."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def quick_compile(compiling_quickly):
+    """`compiling_quickly` for a module: one that trains whole models a few steps."""
+    with compiling_quickly():
+        yield

@@ -119,7 +119,7 @@ def test_picture_has_every_arm():
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, one_layer):
     """64 noisy sines, one epoch, one trial."""
     rng = np.random.default_rng(0)
     labels = (np.arange(64) % 2).astype(np.int32)
@@ -128,6 +128,7 @@ def small(monkeypatch):
     monkeypatch.setattr(scaling, "load", lambda name: Dataset("small", split, split, ("a", "b")))
     task = dataclasses.replace(scaling.TASKS["forda"], num_epochs=1, batch_size=16)
     monkeypatch.setattr(scaling, "TASKS", {"forda": task})
+    one_layer(scaling)
     monkeypatch.setattr(parametrization, "WIDTH", 4)
     monkeypatch.setattr(parametrization, "LEVELS", (1e-2,))
 

@@ -34,7 +34,7 @@ def test_ablations_differ_by_what_they_leave_out():
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, one_layer):
     """FordA's task on 64 noisy sines, with a search of two rates."""
     rng = np.random.default_rng(0)
     labels = (np.arange(64) % 2).astype(np.int32)
@@ -43,6 +43,8 @@ def small(monkeypatch):
     monkeypatch.setattr(scaling, "load", lambda name: Dataset("small", split, split, ("a", "b")))
     task = dataclasses.replace(scaling.TASKS["forda"], num_epochs=1, batch_size=16, widths=(4,))
     monkeypatch.setattr(scaling, "TASKS", {"forda": task})
+    monkeypatch.setattr(scaling, "SEARCH_WIDTH", 4)
+    one_layer(scaling)
     monkeypatch.setattr(scaling, "RATES", (0.0, 0.01))
     monkeypatch.setattr(scaling, "REPEATS", 1)
 

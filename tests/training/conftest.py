@@ -87,12 +87,18 @@ def toy_config(toy_folder):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compile(quick_compile):
+    """All that is trained here is compiled in one way, so that bits can be compared."""
+
+
 @pytest.fixture(scope="session")
-def whole_run(toy_config, tmp_path_factory):
+def whole_run(toy_config, tmp_path_factory, compiling_quickly):
     """The folder and the result of an uninterrupted run of `toy_config`."""
     folder = tmp_path_factory.mktemp("whole")
     config = dataclasses.replace(toy_config, keep_checkpoints=10)
-    return folder, train_and_evaluate(config, folder, progress=False)
+    with compiling_quickly():
+        return folder, train_and_evaluate(config, folder, progress=False)
 
 
 @pytest.fixture(scope="session")
