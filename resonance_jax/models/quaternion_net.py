@@ -57,8 +57,8 @@ class QRHNet(SequenceModel):
     >>> import jax, jax.numpy as jnp
     >>> config = QRHNetConfig(input_dim=1, output_dim=2, hidden_dim=8, mlp_dim=16, num_layers=2)
     >>> model = QRHNet(config)
-    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 1)))
-    >>> model.apply(variables, jnp.ones((5, 48, 1))).shape
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 1)))
+    >>> jax.jit(model.apply)(variables, jnp.ones((5, 48, 1))).shape
     (5, 2)
     """
 
