@@ -85,8 +85,8 @@ class ResonanceNet(SequenceModel):
     >>> import jax, jax.numpy as jnp
     >>> config = ResonanceNetConfig(input_dim=1, output_dim=2, num_frequencies=4, hidden_dim=8, num_layers=2)
     >>> model = ResonanceNet(config)
-    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 1)))
-    >>> model.apply({"params": variables["params"]}, jnp.ones((5, 48, 1))).shape
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 1)))
+    >>> jax.jit(model.apply)({"params": variables["params"]}, jnp.ones((5, 48, 1))).shape
     (5, 2)
     """
 
