@@ -7,7 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resonance_jax.array_typing import FastWeights, RealSequence, SequenceMask, StepMask, Values
+from resonance_jax.array_typing import (
+    FastWeights,
+    RealSequence,
+    RecentSteps,
+    SequenceMask,
+    StepMask,
+    Values,
+)
 from resonance_jax.ops._checks import check_choice, check_real_sequence, check_shape
 from resonance_jax.ops.delta_rule import DEFAULT_CHUNK, delta_rule, delta_step
 
@@ -17,7 +24,7 @@ ACTIVATIONS = ("silu", "none")
 class FastWeightState(NamedTuple):
     """What a `FastWeightMemory` carries from one step to the next."""
 
-    recent: RealSequence
+    recent: RecentSteps
     """The last taps − 1 projected steps, which the convolution still reads, [b, taps − 1, h (2 i + j)]."""
     memory: FastWeights
     """The memory of each head, [b, h, j, i], at least float32."""
@@ -191,8 +198,8 @@ class CausalConvolution(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: RealSequence, recent: RealSequence | None = None
-    ) -> tuple[RealSequence, RealSequence]:
+        self, x: RealSequence, recent: RecentSteps | None = None
+    ) -> tuple[RealSequence, RecentSteps]:
         """Maps x [b, t, d], and the taps − 1 steps before it (None is zeros), to y and the last taps − 1 steps.
 
         Raises:

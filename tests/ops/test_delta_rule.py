@@ -1,5 +1,6 @@
 """Laws and values of ops/delta_rule.py."""
 
+from functools import partial
 from typing import Any
 
 import chex
@@ -12,6 +13,12 @@ from jax.test_util import check_grads
 from resonance_jax.ops.delta_rule import delta_rule, delta_step
 
 NUM_KEYS, J = 4, 3
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+# One object each, and few shapes: every other one is compiled anew.
+rule = jax.jit(delta_rule, static_argnames=("error_correcting", "chunk_size"))
+step = jax.jit(delta_step)
 
 
 def arguments(
@@ -45,13 +52,12 @@ def twin(query, key, value, rate, state, error_correcting: Any = True):
 
 
 @pytest.mark.parametrize(
-    ("length", "chunk_size"), [(13, 13), (13, 64), (13, 5), (13, 1), (1, 64), (40, 20)]
+    ("length", "chunk_size", "error_correcting"),
+    [(13, 64, True), (13, 5, True), (13, 1, True), (1, 64, True), (40, 20, True), (13, 5, False)],
 )
-@pytest.mark.parametrize("error_correcting", [True, False])
 def test_every_chunk_size_matches_the_twin(x64, length, chunk_size, error_correcting):
     inputs = arguments(length, (2,))
-    options = {"error_correcting": error_correcting, "chunk_size": chunk_size}
-    found = jax.jit(lambda *a: delta_rule(*a, **options))(*inputs)
+    found = rule(*inputs, error_correcting=error_correcting, chunk_size=chunk_size)
     for actual, expected in zip(
         found, twin(*inputs, error_correcting=error_correcting), strict=True
     ):
@@ -60,8 +66,8 @@ def test_every_chunk_size_matches_the_twin(x64, length, chunk_size, error_correc
 
 
 def test_float32_matches_the_twin_over_several_chunks():
-    inputs = arguments(150, dtype=np.float32, seed=1)
-    found = jax.jit(delta_rule)(*inputs)
+    inputs = arguments(64, dtype=np.float32, seed=1)
+    found = rule(*inputs, chunk_size=24)
     for actual, expected in zip(found, twin(*inputs), strict=True):
         assert actual.dtype == jnp.float32
         assert np.linalg.norm(actual - expected) < 1e-5 * np.linalg.norm(expected)
@@ -73,7 +79,7 @@ def test_repeated_keys_cancel_no_digits(rate):
     query, key, value, _, state = arguments(64, dtype=np.float32)
     key = np.broadcast_to(key[:1], key.shape)
     rates = np.full(64, rate, np.float32)
-    found, _ = jax.jit(delta_rule)(query, key, value, rates, state)
+    found, _ = rule(query, key, value, rates, state)
     expected, _ = twin(query, key, value, rates, state)
     # At rate 2 every write turns the sign of all that was held: rounding adds up, step by step as well.
     assert np.max(np.abs(found - expected)) < (1e-5 if rate == 1 else 1e-3) * np.max(abs(expected))
@@ -81,12 +87,11 @@ def test_repeated_keys_cancel_no_digits(rate):
 
 def test_parts_and_single_steps_go_on_where_the_last_one_ended(x64):
     query, key, value, rate, state = arguments(11, (2, 2))
-    whole, last = jax.jit(delta_rule)(query, key, value, rate, state)
-    parts, middle = jax.jit(delta_rule)(
+    whole, last = rule(query, key, value, rate, state)
+    parts, middle = rule(
         query[..., :7, :], key[..., :7, :], value[..., :7, :], rate[..., :7], state
     )
     np.testing.assert_allclose(parts, whole[..., :7, :], rtol=1e-12)
-    step = jax.jit(delta_step)
     for t in range(7, 11):
         now = (x[..., t, :] for x in (query, key, value))
         output, middle = step(middle, *now, rate[..., t])
@@ -95,16 +100,15 @@ def test_parts_and_single_steps_go_on_where_the_last_one_ended(x64):
 
 
 def test_the_future_changes_no_past_output():
-    inputs = arguments(12, dtype=np.float32)
-    run = jax.jit(lambda *a: delta_rule(*a, chunk_size=5)[0])
-    outputs = run(*inputs)
-    for t in range(1, 12):
+    inputs = arguments(13, (2,), np.float32)
+    outputs, _ = rule(*inputs, chunk_size=5)
+    for t in range(1, 13):
         changed = [np.array(x) for x in inputs[:4]]
         for x in changed:
-            x[t:] = 1 - x[t:] / 2
-        again = run(*changed, inputs[4])
-        chex.assert_trees_all_equal(again[:t], outputs[:t])
-        assert not np.allclose(again[t], outputs[t])
+            x[:, t:] = 1 - x[:, t:] / 2
+        again, _ = rule(*changed, inputs[4], chunk_size=5)
+        chex.assert_trees_all_equal(again[:, :t], outputs[:, :t])
+        assert not np.allclose(again[:, t], outputs[:, t])
 
 
 def test_orthonormal_keys_recall_the_last_value_under_each(x64):
@@ -113,7 +117,7 @@ def test_orthonormal_keys_recall_the_last_value_under_each(x64):
     chosen = rng.integers(NUM_KEYS, size=30)
     value = rng.standard_normal((30, J))
     query = basis[rng.integers(NUM_KEYS, size=30)]
-    outputs, state = jax.jit(delta_rule)(query, basis[chosen], value, np.ones(30))
+    outputs, state = rule(query, basis[chosen], value, np.ones(30))
     for t in range(30):
         asked = int(np.argmax(basis @ query[t]))
         written = [s for s in range(t + 1) if chosen[s] == asked]
@@ -128,14 +132,15 @@ def test_orthonormal_keys_recall_the_last_value_under_each(x64):
 
 
 def test_a_step_of_rate_0_writes_nothing():
-    query, key, value, rate, state = arguments(9, dtype=np.float32)
-    rate = np.where(np.arange(9) % 3 == 1, 0, rate).astype(np.float32)
-    run = jax.jit(delta_rule)
-    _, last = run(query, key, value, rate, state)
-    hidden = np.where(rate == 0, np.float32(7), np.float32(1))[:, None]
-    chex.assert_trees_all_close(run(query, key, value * hidden, rate, state)[1], last, atol=1e-6)
-    _, unmoved = run(query, key, value, 0 * rate, state)
+    query, key, value, rate, state = arguments(13, (2,), np.float32)
+    rate = np.where(np.arange(13) % 3 == 1, 0, rate).astype(np.float32)
+    hidden = np.where(rate == 0, np.float32(7), np.float32(1))[..., None]
+    found = rule(query, key, value, rate, state, chunk_size=5)
+    again = rule(query, key, value * hidden, rate, state, chunk_size=5)
+    chex.assert_trees_all_equal(again, found)
+    unmoved = rule(query, key, value, 0 * rate, state, chunk_size=5)[1]
     chex.assert_trees_all_equal(unmoved, state)
+    assert not np.allclose(found[1], state)
 
 
 @pytest.mark.parametrize("error_correcting", [True, False])
@@ -143,32 +148,45 @@ def test_gradients(x64, error_correcting):
     def run(*inputs):
         return delta_rule(*inputs, error_correcting=error_correcting, chunk_size=3)
 
-    check_grads(jax.jit(run), arguments(7, (2,)), order=2, atol=1e-6, rtol=1e-6)
+    check_grads(jax.jit(run), arguments(5), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
-def test_gradients_of_a_step(x64):
-    query, key, value, rate, state = arguments(1)
-    now = (state, query[0], key[0], value[0], rate[0])
-    check_grads(jax.jit(delta_step), now, order=2, atol=1e-6, rtol=1e-6)
+def test_second_derivatives(x64):
+    """The solution of a chunk is differentiated as one: twice, too, it must be that of single steps."""
+    query, key, value, rate, _ = arguments(2)
+
+    def curvature(chunk_size):
+        def loss(scale):
+            outputs, _ = delta_rule(query, scale * key, value, rate, chunk_size=chunk_size)
+            return jnp.sum(outputs**2)
+
+        return jax.grad(jax.grad(loss))(0.8)
+
+    chunk, steps = jax.jit(lambda: [curvature(2), curvature(1)])()
+    np.testing.assert_allclose(chunk, steps, rtol=1e-12)
+    assert abs(chunk) > 0.1
 
 
 def test_batch_axes_are_rows_of_their_own():
-    inputs = arguments(6, (2, 3), np.float32)
-    found = jax.jit(delta_rule)(*inputs)
-    mapped = jax.jit(jax.vmap(jax.vmap(delta_rule)))(*inputs)
+    inputs = arguments(13, (2,), np.float32)
+    found = rule(*inputs, chunk_size=5)
+    mapped = jax.jit(jax.vmap(partial(delta_rule, chunk_size=5)))(*inputs)
     chex.assert_trees_all_close(found, mapped, atol=1e-6)
-    chex.assert_trees_all_close(found, twin(*inputs), atol=1e-5)
+    other = [x.copy() for x in inputs]
+    for x in other:
+        x[1] = np.nan
+    again = rule(*other, chunk_size=5)
+    chex.assert_trees_all_equal([x[0] for x in again], [x[0] for x in found])
 
 
 def test_bfloat16_is_summed_in_float32_and_rounded_once():
-    query, key, value, rate, _ = (jnp.asarray(x, jnp.bfloat16) for x in arguments(9))
-    run = jax.jit(delta_rule)
-    outputs, state = run(query, key, value, rate)
-    assert (outputs.dtype, state.dtype) == (jnp.bfloat16, jnp.float32)
-    exact, wide = run(*(x.astype(jnp.float32) for x in (query, key, value, rate)))
-    chex.assert_trees_all_equal((outputs, state), (exact.astype(jnp.bfloat16), wide))
-    now = (x[0] for x in (query, key, value, rate))
-    output, stepped = delta_step(jnp.zeros((J, NUM_KEYS)), *now)
+    *inputs, state = (jnp.asarray(x, jnp.bfloat16) for x in arguments(13, (2,)))
+    found, last = rule(*inputs, state, chunk_size=5)
+    assert (found.dtype, last.dtype) == (jnp.bfloat16, jnp.float32)
+    exact, wide = rule(*(x.astype(jnp.float32) for x in (*inputs, state)), chunk_size=5)
+    chex.assert_trees_all_equal((found, last), (exact.astype(jnp.bfloat16), wide))
+    now = (x[:, 0] for x in inputs)
+    output, stepped = jax.eval_shape(delta_step, state, *now)
     assert (output.dtype, stepped.dtype) == (jnp.bfloat16, jnp.float32)
 
 
