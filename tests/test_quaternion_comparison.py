@@ -35,7 +35,7 @@ def test_alpha_is_read_where_it_moves(quick_compile):
     x = np.zeros((1, 16, 1), np.float32)
     for mode, expected in (("fixed", []), ("learned", [0.5]), ("fractal", [0.5])):
         config = dataclasses.replace(base, alpha_mode=mode)
-        variables = make_model(config).init(jax.random.key(0), x)
+        variables = jax.jit(make_model(config).init)(jax.random.key(0), x)
         np.testing.assert_allclose(quaternion.read_alpha(config, variables), expected, rtol=1e-6)
     variables["fractal"]["layer_0"]["qrh"]["filter"]["dimension"] = 1.5
     np.testing.assert_allclose(quaternion.read_alpha(config, variables), [0.5 * 0.8], rtol=1e-6)

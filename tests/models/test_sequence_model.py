@@ -184,7 +184,7 @@ def test_max_pooling_has_a_gradient_however_it_is_compiled(quick_compile):
     config = TransformerConfig(1, 10, hidden_dim=4, num_layers=1, pooling="mean_max", patch_size=2)
     model = make_model(config)
     x = jax.random.normal(jax.random.key(0), (64, 8, 8, 1))
-    params = model.init(jax.random.key(1), x)["params"]
+    params = jax.jit(model.init)(jax.random.key(1), x)["params"]
 
     @jax.jit
     def step(params):
