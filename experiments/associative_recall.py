@@ -18,6 +18,7 @@ at last length 256 with 8 to 64 pairs. Lengths 512 and 1024 are not trained: the
     resonance    ResonanceLayer behind that convolution; bidirectional
     fnet         FNet's mixing behind that convolution; bidirectional
     attention    causal softmax attention, one head, behind that convolution
+    delta-gated  "delta" with silu after the convolution and an output gate, as is usual in language models
 
 The fixed mixers (convolution, resonance, fnet) have a gate and an MLP besides, which the others do without.
 
@@ -128,7 +129,7 @@ class Convolved(nn.Module):
 
 
 def make_memory(**options: Any) -> nn.Module:
-    """Returns the memory: a gate and silu before the norm, usual in language models, make this task slow to learn."""
+    """Returns the memory without the gate and the silu, which make this task slow to learn ("delta-gated" has them)."""
     return FastWeightMemory(WIDTH, gate=False, activation="none", **options)
 
 
@@ -145,6 +146,7 @@ MIXERS: dict[str, Callable[[], nn.Module]] = {
     "resonance": make_resonance,
     "fnet": lambda: Convolved(FourierMixing()),
     "attention": lambda: Convolved(CausalAttention()),
+    "delta-gated": lambda: FastWeightMemory(WIDTH),
 }
 ORDER = {kind: index for index, kind in enumerate(MIXERS)}
 FIXED = ("convolution", "resonance", "fnet")
@@ -318,11 +320,12 @@ def draw(record: Mapping[str, Any]) -> Figure:
     found, figure = analyse(record), Figure(figsize=(9, 3.2), layout="constrained")
     for panel, length in zip(figure.subplots(1, len(LENGTHS), sharey=True), LENGTHS, strict=True):
         for index, (name, scores) in enumerate(found.items()):
-            color = plots.PALETTE[index % len(plots.PALETTE)]
+            lap, color = divmod(index, len(plots.PALETTE))
+            color, marker = plots.PALETTE[color], "os"[lap]
             mean, least = (
                 [scores[key][f"{length}, {count}"] for count in PAIRS] for key in ("mean", "least")
             )
-            panel.plot(PAIRS, mean, "o-", markersize=4, color=color, label=name)
+            panel.plot(PAIRS, mean, f"{marker}-", markersize=4, color=color, label=name)
             panel.plot(PAIRS, least, ":", color=color, linewidth=1)
         panel.set(xscale="log", xlabel="pairs", title=f"length {length}", ylim=(-0.03, 1.03))
         panel.set_xticks(PAIRS, [str(count) for count in PAIRS])

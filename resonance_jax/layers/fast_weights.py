@@ -50,8 +50,8 @@ class FastWeightMemory(nn.Module):
         key_dim: i, of each head, how many keys it tells apart exactly; None is d / h.
         value_dim: j, of each head; None is d / h.
         conv_size: taps of the convolution; 0 leaves it out.
-        activation: a, "silu" or "none". Usual is silu; without it and without the gate a network learns to recall in
-            fewer steps (experiments/associative_recall.py).
+        activation: a, "silu" or "none". Usual is silu with the gate; experiments/associative_recall.py compares both
+            with neither.
         max_rate: r, in (0, 2]; above 1 a write can turn the sign of what was held.
         error_correcting: False writes v_t whatever is held already (Hebbian: linear attention).
         gate: False leaves the factor silu(G x) out.
