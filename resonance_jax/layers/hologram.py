@@ -67,6 +67,14 @@ class HolographicMemory(nn.Module):
         codebook_size: entries among which a read is to be recognised; for capacity and its warning only.
         dtype: of what is read; None is the query's. The trace is at least float32.
         param_dtype: of the parameters.
+
+    >>> memory = HolographicMemory(pattern_dim=64, hologram_dim=4096)
+    >>> patterns = jax.random.normal(jax.random.key(0), (1, 5, 64))
+    >>> variables = memory.init(jax.random.key(1), patterns)
+    >>> _, state = memory.apply(variables, patterns, method="encode", mutable=["hologram"])
+    >>> query = patterns + 0.1  # reads what it resembles
+    >>> bool(memory.apply({**variables, **state}, patterns, query, method="fidelity").min() > 0.9)
+    True
     """
 
     pattern_dim: int
@@ -206,7 +214,7 @@ class HolographicMemory(nn.Module):
         """
         if not self.has_variable(COLLECTION, "pairs"):
             return jnp.zeros(())
-        pairs = self.get_variable(COLLECTION, "pairs")
+        pairs = jnp.asarray(self.get_variable(COLLECTION, "pairs"))
         warn_if_full(self, pairs)
         return effective_pairs(self, pairs) / capacity(self)
 

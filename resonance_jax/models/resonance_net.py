@@ -4,7 +4,10 @@ import dataclasses
 
 import flax.linen as nn
 
+from resonance_jax.array_typing import Array
+from resonance_jax.layers._hologram import RULES
 from resonance_jax.layers.block import ResonanceBlock
+from resonance_jax.layers.recall import HolographicRecall
 from resonance_jax.layers.resonance import (
     COMPONENTS,
     PARAMETRIZATIONS,
@@ -12,6 +15,7 @@ from resonance_jax.layers.resonance import (
     check_weights,
 )
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
+from resonance_jax.ops._checks import check_choice
 from resonance_jax.ops.resonance import UNSELECTED
 
 
@@ -41,6 +45,12 @@ class ResonanceNetConfig(SequenceConfig):
     """Standard deviation of the log-magnitudes and phases that training starts from."""
     gate: bool = True
     """Multiply by a gate computed from the block's input."""
+    holographic_capacity: int = 0
+    """Pages of hidden_dim numbers in the memory of each row; 0 is no memory."""
+    memory_rule: str = "add"
+    """"add" what is stored, or write by the "delta" rule, at least two pages (see HolographicMemory)."""
+    memory_decay: float = 1.0
+    """Factor in [0, 1] on all that is stored before each write."""
 
     def __post_init__(self):
         """Checks each field."""
@@ -77,10 +87,37 @@ class ResonanceNetConfig(SequenceConfig):
                     f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}."
                 )
         check_weights(self.component, self.parametrization, self.initial_spread)
+        self._check_memory()
+
+    def _check_memory(self):
+        if self.holographic_capacity < 0:
+            raise ValueError(
+                f"holographic_capacity must be 0 (no memory) or more pages, got {self.holographic_capacity}."
+            )
+        check_choice("memory_rule", self.memory_rule, RULES)
+        if not 0 <= self.memory_decay <= 1:
+            raise ValueError(f"memory_decay must be in [0, 1], got {self.memory_decay}.")
+        if self.memory_rule == "delta" and self.holographic_capacity == 1:
+            raise ValueError("memory_rule='delta' needs holographic_capacity of at least 2 pages.")
+        if self.holographic_capacity and self.hidden_dim < 3:
+            raise ValueError(f"a memory needs hidden_dim of at least 3, got {self.hidden_dim}.")
 
 
 class ResonanceNet(SequenceModel):
     """A `SequenceModel` whose mixer is resonance.
+
+    With holographic_capacity it can go through a long document in pieces: tokens of one piece are stored, tokens of
+    the next read them, between blocks and head (`layers.recall.HolographicRecall`). Each row of the batch has a
+    memory of its own, in the collection "hologram", which starts empty where it is left out:
+
+        state = {}
+        for piece in pieces:
+            outputs, state = model.apply({"params": params, **state}, piece, use_memory=True, store_to_memory=True,
+                                         mutable=["hologram"])
+
+    `train_step` calls the model with defaults, without memory. It trains on pieces, row for row one after another, if
+    the state's `apply_fn` is functools.partial(model.apply, use_memory=True, store_to_memory=True) and its
+    `collections` hold a memory that `clear_memory` made.
 
     >>> import jax, jax.numpy as jnp
     >>> config = ResonanceNetConfig(input_dim=1, output_dim=2, num_frequencies=4, hidden_dim=8, num_layers=2)
@@ -91,6 +128,63 @@ class ResonanceNet(SequenceModel):
     """
 
     config: ResonanceNetConfig
+
+    def setup(self):
+        """Declares the memory."""
+        config = self.config
+        if config.holographic_capacity:
+            self.memory = HolographicRecall(
+                config.hidden_dim,
+                config.holographic_capacity,
+                rule=config.memory_rule,
+                decay=config.memory_decay,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+            )
+
+    def __call__(
+        self,
+        inputs: Array,
+        mask: Array | None = None,
+        *,
+        deterministic: bool = True,
+        use_memory: bool = False,
+        store_to_memory: bool = False,
+    ):
+        """Computes the outputs.
+
+        Args:
+            inputs, mask, deterministic: as `SequenceModel`.
+            use_memory: let every token read what earlier calls stored.
+            store_to_memory: store the observed tokens; needs apply(..., mutable=["hologram"]).
+        Raises:
+            ValueError: as `SequenceModel`; if the configuration has no memory, or the memory is of other rows.
+        """
+        if use_memory or store_to_memory:
+            self._require_memory()
+        elif not (self.config.holographic_capacity and self.is_initializing()):
+            return self._outputs(inputs, mask, deterministic)
+
+        def before_head(x, mask):
+            return self.memory(x, mask, recall=use_memory, store=store_to_memory)
+
+        return self._outputs(inputs, mask, deterministic, before_head)
+
+    def clear_memory(self, rows: Array | None = None) -> None:
+        """Empties the memory, or that of the rows marked by bool [b], or makes one (see `HolographicMemory.clear`)."""
+        self._require_memory()
+        self.memory.memory.clear(rows)
+
+    def memory_utilization(self) -> Array:
+        """Computes the tokens stored as a share of the memory's capacity, [b]; above 1 it warns."""
+        self._require_memory()
+        return self.memory.memory.utilization()
+
+    def _require_memory(self) -> None:
+        if not self.config.holographic_capacity:
+            raise ValueError(
+                "this configuration has no memory; set holographic_capacity to its number of pages, such as 16."
+            )
 
     def make_block(self, name: str) -> nn.Module:
         """Returns a `ResonanceBlock`."""

@@ -1,6 +1,7 @@
 """What every sequence model shares: stem, positions, blocks, pooling, head. A model adds its mixer."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -102,13 +103,23 @@ class SequenceModel(nn.Module):
         """Returns the module that mixes along time."""
         raise TypeError("SequenceModel has no mixer; use ResonanceNet, Transformer or FNet.")
 
-    @nn.compact
     def __call__(self, inputs: Array, mask: Array | None = None, *, deterministic: bool = True):
         """Computes the outputs.
 
         Raises:
             ValueError: if the inputs' rank, type, channels or mask do not fit the configuration.
         """
+        return self._outputs(inputs, mask, deterministic)
+
+    @nn.compact
+    def _outputs(
+        self,
+        inputs,
+        mask,
+        deterministic: bool,
+        before_head: Callable[[Any, Any], Any] = lambda x, mask: x,
+    ):
+        """Computes the outputs; `before_head` maps the blocks' tokens and their mask to tokens."""
         config = self.config
         dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         x, mask = self._stem(inputs, mask, dtypes)
@@ -116,6 +127,7 @@ class SequenceModel(nn.Module):
         x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
         for layer in range(config.num_layers):
             x = self.make_block(f"layer_{layer}")(x, mask, deterministic=deterministic)
+        x = before_head(x, mask)
         x = nn.LayerNorm(name="norm", **dtypes)(x)
         if config.head != "per_token":
             x = pool(x, mask, config.pooling)

@@ -172,20 +172,28 @@ def test_many_writes_are_single_writes_in_order_and_hidden_ones_are_none(rule):
     hidden, mask = np.full((B, 2 * T, N), np.nan, np.float32), np.zeros((B, 2 * T), bool)
     hidden[:, 1::2], mask[:, 1::2] = x, True
 
-    def apart(memory, x):
+    def apart(memory):
         for step in range(2 * T):
-            memory.encode(x[:, step], mask=mask[:, step])
+            memory.encode(hidden[:, step], mask=mask[:, step])
 
-    def masked(memory, x):
-        memory.encode(x, mask=mask)
+    ways = (
+        lambda memory: memory.encode(x),
+        lambda memory: memory.encode(hidden, mask=mask),
+        lambda memory: memory.encode(hidden, memory.make_key(hidden), mask),
+        apart,
+    )
 
-    def masked_keys(memory, x):
-        memory.encode(x, memory.make_key(x), mask)
+    def script(memory):
+        found = []
+        for way in ways:
+            memory.clear(np.ones(B, bool))
+            way(memory)
+            found.append(dict(memory.variables["hologram"]))
+        return found
 
-    _, together = run(memory, start(memory), HolographicMemory.encode, x)
-    for script in (apart, masked, masked_keys):
-        found = run(memory, start(memory), script, hidden)[1]["hologram"]
-        np.testing.assert_allclose(found["trace"], together["hologram"]["trace"], atol=1e-6)
+    (together, *others), _ = run(memory, start(memory), script)
+    for found in others:
+        np.testing.assert_allclose(found["trace"], together["trace"], atol=1e-6)
         np.testing.assert_array_equal(found["pairs"], [T] * B)
 
 
