@@ -17,7 +17,7 @@ at last length 256 with 8 to 64 pairs. Lengths 512 and 1024 are not trained: the
     convolution  the short convolution that the two above have, and nothing else along time
     resonance    ResonanceLayer behind that convolution; bidirectional
     fnet         FNet's mixing behind that convolution; bidirectional
-    attention    causal softmax attention, one head, behind that convolution
+    attention    causal softmax attention, one head, with the memory's convolution of q, k and v
     delta-gated  "delta" with silu after the convolution and an output gate, as is usual in language models
 
 The fixed mixers (convolution, resonance, fnet) have a gate and an MLP besides, which the others do without.
@@ -99,13 +99,17 @@ BUDGET = Budget()
 
 
 class CausalAttention(nn.Module):
-    """Softmax attention to the present and the earlier steps, one head."""
+    """Softmax attention to the present and the earlier steps, one head; q, k and v convolved as in the memory."""
 
     @nn.compact
     def __call__(self, x, mask=None, *, deterministic: bool = True):
         """Maps x [b, t, d] to y [b, t, d]."""
+        projected, _ = CausalConvolution()(nn.Dense(3 * x.shape[-1], use_bias=False)(x))
+        query, key, value = jnp.split(projected[..., None, :], 3, axis=-1)
+        query, key = nn.LayerNorm()(query), nn.LayerNorm()(key)
         earlier = nn.make_causal_mask(x[..., 0])
-        return nn.MultiHeadDotProductAttention(1)(x, mask=earlier)
+        read = nn.dot_product_attention(query, key, value, mask=earlier)
+        return nn.Dense(x.shape[-1], use_bias=False)(read[..., 0, :])
 
 
 class Unmixed(nn.Module):
@@ -145,7 +149,7 @@ MIXERS: dict[str, Callable[[], nn.Module]] = {
     "convolution": lambda: Convolved(Unmixed()),
     "resonance": make_resonance,
     "fnet": lambda: Convolved(FourierMixing()),
-    "attention": lambda: Convolved(CausalAttention()),
+    "attention": CausalAttention,
     "delta-gated": lambda: FastWeightMemory(WIDTH),
 }
 ORDER = {kind: index for index, kind in enumerate(MIXERS)}
