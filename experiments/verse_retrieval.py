@@ -81,9 +81,9 @@ def load() -> Verses:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = load_verses((STORED, ASKED)).texts
-    terms = TfidfVectorizer(sublinear_tf=True)
-    stored: Any = terms.fit_transform(texts[STORED]).astype(np.float32)
-    asked: Any = terms.transform(texts[ASKED]).astype(np.float32)
+    terms: Any = TfidfVectorizer(sublinear_tf=True)
+    stored = terms.fit_transform(texts[STORED]).astype(np.float32)
+    asked = terms.transform(texts[ASKED]).astype(np.float32)
     draw = np.random.default_rng(0).normal(size=(stored.shape[1], EMBEDDING))
     projection = draw.astype(np.float32) / np.float32(np.sqrt(EMBEDDING))
     mean = (stored @ projection).mean(axis=0)
