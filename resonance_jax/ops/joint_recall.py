@@ -48,12 +48,13 @@ def recall_jointly(
     of them, and repeats. With z the residual, D the real numbers of the memory, p_i the belief on pair i:
 
         r_i = k_i† ⊛ z + u_i,    p_i = softmax_c((α_i Re⟨r_i, c⟩ − α_i² |c|²/2) / τ²),    τ² = |z|²/D
-        u_i = α_i Σ_c p_ic c,    z ← m − Σ_i k_i ⊛ u_i + z Σ_i (α_i² Σ_c p_ic |c|² − |u_i|²) / (D τ²)
+        u_i = α_i Σ_c p_ic c,    z ← m − Σ_i k_i ⊛ u_i + z Σ_i α_i² Σ_c p_ic (1 − p_ic) |c|² / (D τ²)
 
-    From pairs of equal strength it recalls about 1.3 bits for each number of the memory, where `read` and `cleanup`
+    From pairs of equal strength it recalls about 1.4 bits for each number of the memory, where `read` and `cleanup`
     recall 0.3; from strengths that fall geometrically, as `decay` makes them, several bits: the strong ones are found
     first and removed. It costs two M × N × C products an iteration, needs all keys, and a codebook without structure:
-    correlated entries break the estimate of τ. `residual` tells whether it succeeded.
+    correlated entries, or fewer than ten, break the estimate of τ; flat spectra (`unitary_key`) suit it best.
+    `residual` tells whether it succeeded. Strengths may fall to about 10⁻⁶ of the first in float32, not further.
 
     Args:
         memory: m, [N]; with pages [a, N].
@@ -84,9 +85,11 @@ def recall_jointly(
     copies = keys.shape[1] if pages else 1
     numbers = memory.size * (2 if jnp.iscomplexobj(memory) else 1)
     squares = square_norm(codebook)
-    smallest = jnp.finfo(squares.dtype).eps ** 2
+    resolution = jnp.finfo(squares.dtype).eps
     power = jnp.sum(square_norm(memory)) / numbers
-    floor = jnp.where(power > 0, smallest * power, 1)
+    floor = jnp.where(power > 0, resolution**2 * power, 1)
+    # What a match is rounded by; with a variance below it the softmax would be of noise, and overflow.
+    rounding = copies * (16 * resolution * jnp.max(squares)) * strength[:, None] ** 2
 
     def spread(beliefs):
         """Σ_i k_i ⊛ u_i, and u_i."""
@@ -102,9 +105,9 @@ def recall_jointly(
         read = (jnp.sum(read, axis=1) if pages else read) + copies * u
         match = strength[:, None] * inner(read, codebook)
         expected = copies * strength[:, None] ** 2 * squares / 2
-        beliefs = jax.nn.softmax((match - expected) / variance, axis=-1)
-        mean = jnp.matmul(beliefs, codebook, precision="highest")
-        uncertain = jnp.matmul(beliefs, squares, precision="highest") - square_norm(mean)
+        beliefs = jax.nn.softmax((match - expected) / jnp.maximum(variance, rounding), axis=-1)
+        # Not Σ p |c|² − |Σ p c|²: its rounding, over a variance near 0, makes what has converged diverge.
+        uncertain = jnp.matmul(beliefs * (1 - beliefs), squares, precision="highest")
         return beliefs, residual, copies * jnp.sum(strength**2 * uncertain) / (numbers * variance)
 
     beliefs = jnp.zeros((keys.shape[0], codebook.shape[0]), squares.dtype)

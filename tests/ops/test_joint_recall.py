@@ -47,7 +47,7 @@ def twin(memory, keys, codebook, strength, iterations):
         logit = (strength[:, None] * score - strength[:, None] ** 2 * squares / 2) / tau
         p = np.exp(logit - logit.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
-        spread = p @ squares - np.sum((p @ codebook) ** 2, axis=1)
+        spread = (p * (1 - p)) @ squares
         correction = np.sum(strength**2 * spread) / (n * tau)
     return p
 
@@ -98,6 +98,20 @@ def test_falling_strengths_hold_more_and_failure_shows():
         found = recall(memory, keys, codebook, strength, 100)
         assert (np.mean(found.index == labels) == 1) == holds
         assert (found.residual < 1e-3) == holds
+
+
+def test_what_has_converged_stays():
+    """Rounding, divided by a variance near 0, must not undo it: many iterations, compiled and mapped."""
+    every = [pairs(seed, 128, 60, 2) for seed in range(3)]
+    keys, _, labels = (np.stack(part) for part in zip(*every, strict=True))
+    codebook = np.stack([e[0][:2] for e in (pairs(10 + seed, 128, 2, 2) for seed in range(3))])
+    patterns = np.stack([c[label] for c, label in zip(codebook, labels, strict=True)])
+    memory = np.stack([superpose(*pair) for pair in zip(keys, patterns, strict=True)])
+    found = jax.jit(jax.vmap(recall_jointly, (0, 0, 0, None, None)))(
+        memory, keys, codebook, 1.0, 100
+    )
+    np.testing.assert_array_equal(found.index, labels)
+    np.testing.assert_allclose(found.probability, 1, rtol=1e-6)
 
 
 def test_noise_remains_as_the_residual():
