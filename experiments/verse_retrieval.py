@@ -294,7 +294,7 @@ def shorten(
 def draw(record: Mapping[str, Any]) -> Figure:
     """Draws recall@1 over the numbers stored, a panel for each number of verses."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(VERSES), sharey=True)
+    panels = figure.subplots(1, len(VERSES), sharey=True, squeeze=False)[0]
     for panel, number in zip(panels, VERSES, strict=True):
         curves = [("memories", "write", name) for name in WRITES]
         curves += [("lists", "kind", name) for name in LISTS]
