@@ -49,7 +49,7 @@ from resonance_jax.layers.resonance import ResonanceLayer
 from resonance_jax.models.baselines import FourierMixing
 from resonance_jax.training import plots
 from resonance_jax.training.optimizer import make_optimizer
-from resonance_jax.training.result import write_atomically
+from resonance_jax.training.result import surroundings, write_atomically
 from resonance_jax.training.step import TrainState, eval_step, init_state, train_step
 
 RESULTS = Path(__file__).parent / "results" / "associative_recall.json"
@@ -274,6 +274,7 @@ def run(results: "Results", kind: str, vocabulary: int, seed: int) -> None:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "train_cpu_seconds": round(seconds, 1),
         "accuracy": {str(length): test(state, seed, length, budget) for length in LENGTHS},
+        "commit": surroundings()["commit"],
     }
     results.add("runs", key, values)
 
