@@ -15,7 +15,7 @@ VERDICTS = {
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
     **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "Q4", "Q7"), "holds when"),
-    **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N10", "Q5"), "fails"),
+    **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N9", "N10", "Q5"), "fails"),
 }
 
 # Claim -> (what to change in its numbers, the verdict that must follow).
@@ -155,6 +155,11 @@ ALTERED = {
     "N8": [
         (lambda n: {"error_read": 1e-12}, "holds"),
         (lambda n: {"error_four_steps": 0.5}, "fails"),
+        (lambda n: {"error_off_axis": 0.5}, "fails"),
+    ],
+    "N9": [
+        (lambda n: {"error": n["published_error"]}, "holds"),
+        (lambda n: {"error": n["published_error"], "joint": [99.0] * len(n["bound"])}, "fails"),
     ],
     "N10": [
         (
