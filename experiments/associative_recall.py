@@ -1,6 +1,9 @@
 """Multi-query associative recall: which mixers can look up what a sequence showed before, over length and pairs.
 
 Claim: a memory written by the delta rule recalls 32 pairs with d = 64, which no fixed mixer does.
+Found, one seed, at 32 pairs and lengths 256, 512, 1024: delta rule 0.997, 0.996, 0.994; additive writes 0.990, 0.963,
+0.896; every fixed mixer below 0.02; attention 1.000 (results/associative_recall.json).
+Time: 1 to 3 minutes of CPU a network, on one core beside other work
 Command: python -m experiments.associative_recall, and python -m experiments.associative_recall --plot
 
 A sequence shows p pairs (key, value), each a token, then tokens that mean nothing (values drawn at random), and among
