@@ -41,8 +41,17 @@ def test_quaternions_turn_and_their_layer_keeps_the_shape() -> None:
     assert names["model"].config is names["config"]
 
 
+def test_a_memory_is_read_together_and_by_content() -> None:
+    block = next(block for block in BLOCKS if "HolographicMemory(" in block)
+    names: dict = {}
+    exec(block, names)
+    shares = [np.mean(names[name] == names["labels"]) for name in ("one_by_one", "together")]
+    assert f"{shares[0]:.0%}, {shares[1]:.0%}" in block
+    assert names["y"].shape == (4, 1, 64)
+
+
 def test_every_example_is_run() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 @pytest.mark.parametrize("target", ["train", "test"])
