@@ -2,7 +2,12 @@
 
 Question: recall@1 among the 31,099 verses of the King James Version (and among 1,024 of them), asked with the words of
 the World English Bible, over the real numbers that are stored.
+Found, all verses: in 2^20 numbers superposition recalls 0.15 and the delta rule 0.18, a list of 33 projected numbers a
+verse 0.70, and exact search over the sparse TF-IDF, of 1.2 million numbers, 0.94. Superposition has 0.51 in 2^24. Of
+1,024 verses, in 2^18 numbers: superposition 0.65, delta rule 0.86, ridge 0.91, projected numbers 0.98. A hologram does
+not pay here: lists reach the same recall with a quarter to a thirtieth of the numbers, signs with far fewer.
 Command: python -m experiments.verse_retrieval, and python -m experiments.verse_retrieval --plot
+Time: 8 minutes of CPU on one core, 20 beside other work
 Needs: the packages of the extra `data`.
 
 All methods share an encoder: TF-IDF fitted on the stored version, a seeded Gaussian projection to 512 numbers, the mean
@@ -18,7 +23,9 @@ removed, scaled to norm 1. Its numbers are not counted for any of them.
     signs          the exact nearest neighbour over signs of the projection, 32 of them counted as one number
     exact          the exact nearest neighbour over TF-IDF, a sparse matrix of 1.2 million numbers with its columns
 
-The width of W and N are chosen on 1,000 verses whose queries are not among those of the test.
+The width of W and N are chosen on 1,000 verses whose queries are not among those of the test, by superposition at 2^20
+numbers, by the delta rule at 2^18, and among 1,024 verses at 2^15. "theory" is `recall_accuracy` of random keys at the
+similarity of each query to its key: superposition stays below it, as similar verses and codes add cross-talk.
 """
 
 import argparse
