@@ -152,7 +152,7 @@ WAYS: dict[str, tuple[Callable[..., Any], int, float]] = {
     "joint": (functools.partial(jointly, falling=False), 10, 0.3),
     "joint, falling": (functools.partial(jointly, falling=True), 10, 0.6),
 }
-"""Way of writing and reading -> function (key, pairs, C, noise) -> hits [pairs], trials, lowest rate without noise."""
+"""Way of writing and reading -> function (key, pairs, C, noise) -> hits [pairs], trials, lowest rate tried without noise."""
 
 
 def accuracy(way: str, pairs: int, size: int, noise: float = 0.0) -> float:
@@ -175,7 +175,8 @@ def search(results: scaling.Results, way: str, size: int, decibels: int | None =
     noise = 0.0 if decibels is None else 10 ** (-decibels / 10)
     failed = 0
     tried = set()
-    for rate in rates(WAYS[way][2] if decibels is None else LOWEST):
+    lowest = WAYS[way][2] if decibels is None else max(LOWEST, WAYS[way][2] / 4)
+    for rate in rates(lowest):
         pairs = max(1, round(rate * NUMBERS / math.log2(size)))
         if pairs in tried:
             continue
