@@ -152,7 +152,7 @@ WAYS: dict[str, tuple[Callable[..., Any], int, float]] = {
     "joint": (functools.partial(jointly, falling=False), 10, 0.3),
     "joint, falling": (functools.partial(jointly, falling=True), 10, 0.6),
 }
-"""Way of writing and reading -> function (key, pairs, C, noise) -> hits [pairs], trials, lowest rate tried without noise."""
+"""Way of writing and reading -> function (key, pairs, C, noise) -> hits [pairs], trials, lowest rate without noise."""
 
 
 def accuracy(way: str, pairs: int, size: int, noise: float = 0.0) -> float:
