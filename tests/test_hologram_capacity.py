@@ -24,18 +24,19 @@ def results(tmp_path, monkeypatch):
     return experiment.Results(tmp_path / "results.json")
 
 
-def test_the_search_ends_at_the_limit_and_is_not_repeated(results, monkeypatch):
-    experiment.search(results, "superposition", 16)
-    rows = results.record["rates"]
-    assert [row["pairs"] for row in rows] == sorted({row["pairs"] for row in rows})
-    assert [row["accuracy"] for row in rows][-3:] == [1, 0, 0]
+@pytest.mark.parametrize("size", [16, experiment.CURVE])
+def test_the_search_ends_at_the_limit_and_is_not_repeated(size, results, monkeypatch):
+    experiment.search(results, "superposition", size)
+    rows = sorted(results.record["rates"], key=lambda row: row["pairs"])
     found = max(row["pairs"] for row in rows if row["accuracy"] == 1)
-    assert found <= LIMIT < found * experiment.RATIO + 1
-    assert experiment.held(results.record, "superposition", 16) == found * 4 / experiment.NUMBERS
+    above = min(row["pairs"] for row in rows if row["accuracy"] == 0)
+    assert found <= LIMIT < above <= found * experiment.RATIO + 1
+    bits = found * math.log2(size) / experiment.NUMBERS
+    assert experiment.held(results.record, "superposition", size) == pytest.approx(bits)
     monkeypatch.setattr(experiment, "accuracy", None)
     again = experiment.Results(results.path)
-    experiment.search(again, "superposition", 16)
-    assert again.record["rates"] == rows
+    experiment.search(again, "superposition", size)
+    assert again.record == results.record
 
 
 def test_noise_lowers_it_and_the_table_and_picture_show_both(results):
