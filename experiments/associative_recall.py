@@ -8,7 +8,7 @@ Command: python -m experiments.associative_recall, and python -m experiments.ass
 
 A sequence shows p pairs (key, value), each a token, then tokens that mean nothing (values drawn at random), and among
 them, at places drawn at random, each key once more: there the network has to name the value. Keys are one half of the
-vocabulary, values the other. The task is Zoology's, but with 2,048 tokens (the paper has 8,192, and one run here), and
+vocabulary, values the other. The task is Zoology's, but with 2,048 tokens (the paper has 8,192), and
 with queries spread evenly over the rest of the sequence, where the paper draws more of them near.
 
 Every network has two blocks of width 64 and logits tied to the embedding. All go through the same stages: short

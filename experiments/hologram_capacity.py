@@ -152,7 +152,7 @@ WAYS: dict[str, tuple[Callable[..., Any], int, float]] = {
     "joint": (functools.partial(jointly, falling=False), 10, 0.3),
     "joint, falling": (functools.partial(jointly, falling=True), 10, 0.6),
 }
-"""Way of writing and reading -> function (key, pairs, C, noise) -> hits [pairs], trials, lowest rate without noise."""
+"""Way of writing and reading -> function (key, pairs, C, noise) -> hits [pairs], trials, first rate without noise."""
 
 
 def accuracy(way: str, pairs: int, size: int, noise: float = 0.0) -> float:
@@ -166,25 +166,29 @@ def accuracy(way: str, pairs: int, size: int, noise: float = 0.0) -> float:
     return float(every(jax.random.split(jax.random.key(pairs), trials)))
 
 
-def rates(lowest: float) -> list[float]:
-    return [LOWEST * RATIO**step for step in range(60) if LOWEST * RATIO**step >= lowest]
+def rates() -> list[float]:
+    return [LOWEST * RATIO**step for step in range(60)]
 
 
 def search(results: scaling.Results, way: str, size: int, decibels: int | None = None) -> None:
-    """Finds the highest rate recalled with 99 %: every fourth until one fails, then by bisection.
+    """Finds the highest rate recalled with 99 %: every fourth until it is passed, then by bisection.
 
     For the curve, 256 patterns without noise, every rate is tried until two in a row fail.
     """
-    lowest = WAYS[way][2] if decibels is None else max(LOWEST, WAYS[way][2] / 4)
-    pairs = [max(1, round(rate * NUMBERS / math.log2(size))) for rate in rates(lowest)]
+    lowest = WAYS[way][2] / (1 if decibels is None else 4)
+    pairs = [max(1, round(rate * NUMBERS / math.log2(size))) for rate in rates()]
     pairs = list(dict.fromkeys(pairs))
+    first = next(i for i, n in enumerate(pairs) if n * math.log2(size) >= lowest * NUMBERS)
     if (size, decibels) == (CURVE, None):
         failed = 0
-        for count in pairs:
+        for count in pairs[first:]:
             failed = 0 if recalls(results, way, size, decibels, count) else failed + 1
             if failed == 2:
                 return
-    low, high = -1, 0
+    low, high = first, first
+    while low >= 0 and not recalls(results, way, size, decibels, pairs[low]):
+        low, high = low - 4, low
+    low = max(low, -1)
     while high < len(pairs) and recalls(results, way, size, decibels, pairs[high]):
         low, high = high, high + 4
     high = min(high, len(pairs))

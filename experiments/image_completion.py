@@ -16,7 +16,9 @@ The memory is that of experiments/verse_retrieval.py: pages of complex numbers, 
 pattern is the lower half less its mean over the training images, two pixels in one complex number; x is the upper half
 less its mean, of mean square norm 1. The width of W and the penalty are chosen on 2,000 other training images. Errors
 are in units of the variance of the lower half: that of the mean image is 1 on the images it is the mean of. The width
-found for superposition is the largest one tried; one seed, one draw of W.
+found for superposition is the largest one tried, the penalty found the smallest; linear regression has one penalty,
+not chosen. Stored images: the widths are the best for 1,000 images in 2^18 numbers, chosen on that very figure, for
+least squares the smallest one tried. One seed, one draw of W.
 """
 
 import argparse

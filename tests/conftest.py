@@ -67,8 +67,10 @@ def compiling_quickly():
         jax.config.update("jax_disable_most_optimizations", True)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-            yield
-        jax.config.update("jax_disable_most_optimizations", before)
+            try:
+                yield
+            finally:
+                jax.config.update("jax_disable_most_optimizations", before)
 
     return context
 

@@ -24,8 +24,10 @@ def results(tmp_path, monkeypatch):
     return experiment.Results(tmp_path / "results.json")
 
 
-@pytest.mark.parametrize("size", [16, experiment.CURVE])
-def test_the_search_ends_at_the_limit_and_is_not_repeated(size, results, monkeypatch):
+@pytest.mark.parametrize(("size", "first"), [(16, 0.05), (16, 0.5), (experiment.CURVE, 0.05)])
+def test_the_search_ends_at_the_limit_and_is_not_repeated(size, first, results, monkeypatch):
+    """From below as from above."""
+    monkeypatch.setitem(experiment.WAYS, "superposition", (step, 1, first))
     experiment.search(results, "superposition", size)
     rows = sorted(results.record["rates"], key=lambda row: row["pairs"])
     found = max(row["pairs"] for row in rows if row["accuracy"] == 1)

@@ -102,6 +102,13 @@ def check_options(memory) -> None:
             "rule='delta' needs at least two pages: in a memory of one, each write replaces the share `rate` of all "
             "that it holds."
         )
+    if memory.dtype is not None and jnp.issubdtype(memory.dtype, jnp.complexfloating) != (
+        memory.kind == "phasor"
+    ):
+        raise ValueError(
+            f"dtype must be {'complex' if memory.kind == 'phasor' else 'real'} for kind {memory.kind!r}, "
+            f"got {memory.dtype}."
+        )
     if not (0 < memory.rate <= 1 and 0 <= memory.decay <= 1):
         raise ValueError(
             f"expected rate in (0, 1] and decay in [0, 1], got {memory.rate} and {memory.decay}."

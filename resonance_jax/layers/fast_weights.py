@@ -50,8 +50,7 @@ class FastWeightMemory(nn.Module):
         key_dim: i, of each head, how many keys it tells apart exactly; None is d / h.
         value_dim: j, of each head; None is d / h.
         conv_size: taps of the convolution; 0 leaves it out.
-        activation: a, "silu" or "none". Usual is silu with the gate; experiments/associative_recall.py compares both
-            with neither.
+        activation: a, "silu" or "none". Usual is silu with the gate; experiments/associative_recall.py has neither.
         max_rate: r, in (0, 2]; above 1 a write can turn the sign of what was held.
         error_correcting: False writes v_t whatever is held already (Hebbian: linear attention).
         gate: False leaves the factor silu(G x) out.
@@ -140,6 +139,8 @@ class FastWeightMemory(nn.Module):
         check_shape("state.memory", state.memory, empty.memory.shape)
         dense = functools.partial(nn.Dense, dtype=x.dtype, param_dtype=self.param_dtype)
         channels = empty.recent.shape[-1]
+        if mask is not None:
+            x = jnp.where(mask[..., None], x, 0)  # what is hidden reaches no gradient either
         # Matrices [b t, d]: XLA's CPU gradient of a kernel alone is faster with one batch axis than with two.
         flat, steps = x.reshape(-1, self.features), x.shape[:-1]
         projected = dense(channels, use_bias=False, name="qkv")(flat).reshape(*steps, channels)

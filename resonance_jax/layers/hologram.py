@@ -35,7 +35,7 @@ class HolographicMemory(nn.Module):
 
     A memory of a pages has a keys k for each pair, one a page. They are made from content x (`make_key`),
 
-        k(x) = phase_key(W x/|x|),    ⟨k(x), k(y)⟩/a ≈ exp(−s² (1 − cos(x, y)))  for W drawn from N(0, s²),
+        k(x) = phase_key(W x/|x|),    ⟨k(x), k(y)⟩/|k|² ≈ exp(−s² (1 − cos(x, y)))  for W drawn from N(0, s²),
 
     so that a query reads what was stored under similar content; or they are given, and unitary. At DC and Nyquist a
     real key has no phase but a sign, that of cos θ at its first and last bin: with one sign for all content, cross-talk

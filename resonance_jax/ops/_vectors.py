@@ -20,8 +20,11 @@ def square_norm(x):
 
 def norm(x):
     """Euclidean norm along the last axis, with gradient 0 at 0."""
-    square = square_norm(x)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    # By the largest part, so that no square overflows or vanishes.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    scale = jnp.where(largest > 0, largest, 1)
+    square = square_norm(x / scale)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0) * scale[..., 0]
 
 
 def check_vectors(a, b, names: tuple[str, str]) -> tuple[jax.Array, jax.Array]:

@@ -155,8 +155,9 @@ def unitary_key(key: jax.Array, shape: tuple[int, ...], kind: str = "real") -> A
 def phase_key(phases: AnyShape, kind: str = "real", *, dimension: int | None = None) -> AnyVectors:
     """Makes a unitary key of given phases, so that near phases give similar keys.
 
-    With θ = W x and rows of W drawn from a density, ⟨k(x), k(y)⟩ approaches that density's characteristic function of
-    x − y (random Fourier features): a memory keyed by content, read by what resembles the content.
+    With θ = W x and rows of W drawn from a density, ⟨k(x), k(y)⟩/|k|² approaches that density's characteristic function
+    of x − y (random Fourier features; |k|² is 1 for real keys, N for phasors): a memory keyed by content, read by what
+    resembles the content.
 
     Args:
         phases: θ in radians, [..., m]. Phasors: m = N, k = e^{iθ}. Real: m = (N − 1) // 2, the phases of the bins 1 … m
@@ -176,6 +177,7 @@ def phase_key(phases: AnyShape, kind: str = "real", *, dimension: int | None = N
     """
     check_choice("kind", kind, KINDS)
     phases = jnp.asarray(phases)
+    phases = phases.astype(jnp.promote_types(phases.dtype, jnp.float32))
     given = phases.shape[-1]
     if dimension is None:
         dimension = given if kind == "phasor" else 2 * given + 1
@@ -293,7 +295,8 @@ def delta_write(
     """Writes what the memory does not yet recall: m + η k ⊛ (p − read(m, k)).
 
     With η = 1 the pair just written is read exactly. Repeated over all pairs (`consolidate`) it is the Kaczmarz method
-    for the memory that recalls them all; a pages hold a patterns exactly. With a single page there is nothing to share:
+    for the memory that recalls them all; a pages hold a patterns exactly (real ones but for DC and Nyquist, where the
+    a signs of each of a keys may be dependent). With a single page there is nothing to share:
     k ⊛ unbind(m, k) = m for every unitary key, so that a write replaces the share η of the whole memory.
 
     Args:
@@ -324,19 +327,19 @@ def corrective_write(
     *,
     pages: bool = False,
 ) -> AnyVectors:
-    """Writes only what clean-up would still get wrong: the smallest change that makes the right entry win.
+    """Writes only what clean-up would still get wrong: the smallest change that puts the right entry before its rival.
 
-        m + k ⊛ (c_l − c_r) max(0, κ |c_l|² − ⟨q, c_l − c_r⟩) / |c_l − c_r|²,    q = read(m, k)
+        m + k ⊛ d max(0, κ |c_l| − ⟨q, d⟩) / |d|²,    d = c_l/|c_l| − c_r/|c_r|,    q = read(m, k)
 
-    l is the right entry and r the strongest other. Repeated over all pairs (`consolidate`) it finds a memory from which
-    each of them is recalled, if there is one: several times as many as `write` superposes.
+    l is the right entry and r the most similar other. Repeated over all pairs (`consolidate`) it finds a memory that
+    recalls each of them, if there is one: several times as many as `write` superposes.
 
     Args:
         memory: m, [N]; with pages [a, N].
         label: l, index of the pattern in the codebook, integer [].
         key: k, unitary, shaped as the memory.
         codebook: c, [C, N], C ≥ 2 different entries.
-        margin: κ > 0, how far the right entry must be ahead, in units of its own square norm.
+        margin: κ > 0, how far the right entry must be ahead, in units of its own norm.
         pages: as `write`.
     Returns:
         The memory after.
@@ -362,11 +365,12 @@ def corrective_write(
     query, codebook = check_vectors(
         read(memory, key, pages=pages), codebook, ("memory", "codebook")
     )
-    scores = inner(query, codebook)
+    sizes = norm(codebook)
+    entries = codebook / jnp.where(sizes > 0, sizes, 1)[:, None]
+    scores = inner(query, entries)
     others = jnp.where(jnp.arange(codebook.shape[0]) == label, -jnp.inf, scores)
-    right, rival = codebook[label], codebook[jnp.argmax(others)]
-    short = margin * square_norm(right) - (scores[label] - jnp.max(others))
-    difference = right - rival
+    short = margin * sizes[label] - (scores[label] - jnp.max(others))
+    difference = entries[label] - entries[jnp.argmax(others)]
     apart = square_norm(difference)
     step = jnp.where(apart > 0, jnp.maximum(short, 0) / jnp.where(apart > 0, apart, 1), 0)
     return write(memory, step * difference, key, pages=pages)

@@ -136,7 +136,9 @@ def _check(memory, keys, codebook, strength, iterations, pages):
         raise ValueError(f"iterations must be at least 1, got {iterations}.")
     if is_concrete(strength) and not np.all(np.asarray(strength) > 0):
         raise ValueError("strength must be positive for every pair; leave out pairs that are gone.")
-    strength = jnp.asarray(strength, square_norm(memory).dtype)
+    dtype = jnp.promote_types(jnp.result_type(memory, keys, codebook), jnp.float32)
+    memory, keys, codebook = (x.astype(dtype) for x in (memory, keys, codebook))
+    strength = jnp.asarray(strength, jnp.finfo(dtype).dtype)
     if strength.shape not in ((), (keys.shape[0],)):
         raise ValueError(
             f"strength must be one number or {keys.shape[0]}, one for each key, got shape {strength.shape}."

@@ -96,6 +96,7 @@ def test_near_phases_make_similar_unitary_keys(n):
     np.testing.assert_allclose(spectrum[0], 1, atol=1e-6)
     np.testing.assert_allclose(np.abs(spectrum), 1, atol=1e-6)
     np.testing.assert_allclose(hologram.phase_key(phases, "phasor"), np.exp(1j * phases), rtol=1e-5)
+    assert hologram.phase_key(jnp.zeros(3, jnp.bfloat16)).dtype == jnp.float32
 
 
 def test_the_similarity_of_phase_keys_is_the_kernel():
@@ -154,7 +155,7 @@ def test_delta_write_on_a_single_page_replaces_a_share_of_the_memory():
     np.testing.assert_allclose(after, 0.7 * memory + 0.3 * bind_twin(pattern, key), atol=1e-5)
 
 
-def test_consolidated_pages_hold_as_many_patterns_exactly():
+def test_consolidated_pages_hold_fewer_patterns_exactly():
     """Eight pages, six pairs: superposition leaves √(5/8), rehearsed delta writes converge to nothing."""
     keys = hologram.unitary_key(jax.random.key(0), (6, 8, 64))
     patterns = np.asarray(hologram.random_pattern(jax.random.key(1), (6, 64)))
@@ -176,10 +177,12 @@ def corrective_twin(memory, label, key, codebook, margin):
     """The same projection in float64, with matrices in the place of transforms."""
     n = len(memory)
     matrix = np.stack([np.roll(key.astype(np.float64), j) for j in range(n)], axis=1)  # k ⊛ p
-    scores = codebook.astype(np.float64) @ (matrix.T @ memory)
+    sizes = np.linalg.norm(codebook.astype(np.float64), axis=1)
+    entries = codebook / sizes[:, None]
+    scores = entries @ (matrix.T @ memory)
     rival = max((c for c in range(len(codebook)) if c != label), key=lambda c: scores[c])
-    d = codebook[label].astype(np.float64) - codebook[rival]
-    short = margin * np.sum(codebook[label] ** 2.0) - (scores[label] - scores[rival])
+    d = entries[label] - entries[rival]
+    short = margin * sizes[label] - (scores[label] - scores[rival])
     return memory + max(short, 0) * (matrix @ d) / (d @ d)
 
 
@@ -190,8 +193,22 @@ def test_corrective_write_equals_the_twin_and_is_the_smallest_change():
     for label, margin in ((0, 1.0), (1, 0.5)):
         after = hologram.corrective_write(memory, label, key, codebook, margin)
         np.testing.assert_allclose(after, corrective_twin(memory, label, key, codebook, margin), atol=1e-5)  # fmt: skip
+    for _ in range(10):  # one rival after the other
+        after = hologram.corrective_write(after, label, key, codebook, margin)
     kept = hologram.corrective_write(after, label, key, codebook, margin / 2)
     np.testing.assert_array_equal(kept, after)
+
+
+def test_corrective_write_and_cleanup_agree_whatever_the_norms():
+    """The rival is the most similar by cosine, not by inner product."""
+    codebook, identity = (
+        np.array([[0.1, 0, 0], [0, 1, 0]], np.float32),
+        np.eye(3, dtype=np.float32)[0],
+    )
+    memory = np.array([15, 2.5, 0], np.float32)
+    for _ in range(2):
+        memory = hologram.corrective_write(memory, 1, identity, codebook)
+    assert cleanup(read(memory, identity), codebook).index == 1
 
 
 @pytest.mark.parametrize(("kind", "pages"), [("real", False), ("phasor", False), ("real", True)])
@@ -237,6 +254,14 @@ def test_cleanup_ranks_by_cosine():
     assert cleanup(phasors[7] * 2, phasors).index == 7
     similarity = cleanup(phasors[7] * 1j, phasors[7:8]).similarity
     np.testing.assert_allclose(similarity, 0, atol=1e-6)
+
+
+def test_cleanup_of_very_large_and_very_small_queries():
+    codebook = vectors(0, 10, 6)
+    for scale, dtype in ((1e-25, np.float32), (1e25, np.float32), (3e3, np.float16)):
+        found = cleanup((scale * codebook[3]).astype(dtype), codebook)
+        np.testing.assert_allclose(found.similarity, 1, rtol=1e-2)
+        assert found.index == 3
 
 
 def test_an_empty_memory_reads_as_zeros_with_no_similarity():

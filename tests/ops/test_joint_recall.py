@@ -124,6 +124,14 @@ def test_noise_remains_as_the_residual():
     np.testing.assert_allclose(found.residual, expected, rtol=1e-3)
 
 
+def test_16_bit_memories_are_read_in_float32():
+    keys, codebook, labels = pairs(6, 64, 4, 16)
+    memory = jnp.asarray(superpose(keys, codebook[labels])).astype(jnp.bfloat16)
+    found = recall(memory, keys, codebook, 1.0, 20)
+    np.testing.assert_array_equal(found.index, labels)
+    assert found.probability.dtype == jnp.float32
+
+
 def test_an_empty_memory_has_no_belief():
     keys, codebook, _ = pairs(0, 16, 4, 5)
     codebook /= np.linalg.norm(codebook, axis=1, keepdims=True)
