@@ -3,8 +3,9 @@
 Claim: superposed pairs are recalled within 0.03 of the closed form; error-correcting writes hold at least twice as many
 bits.
 Command: python -m experiments.hologram_capacity, and python -m experiments.hologram_capacity --plot
-Time: about 40 minutes of CPU on one core
-Score: see results/hologram_capacity.json, which the command prints as a table
+Time: about an hour of CPU on one core
+Score: at 256 patterns 0.28 bits a number by superposition, 0.95 by corrective writes, 1.34 read jointly, at least 9.2 so
+from falling strengths (results/hologram_capacity.json; other codebooks incomplete)
 
 A memory of 512 real float32 numbers (or 256 complex ones) holds M pairs of a drawn key and one of C drawn patterns;
 keys and codebook are drawn anew in each trial and are free, as in all theories of capacity. Recall is the share of
@@ -384,6 +385,8 @@ def draw_curves(record: Mapping[str, Any]) -> Figure:
     bound = 0.5 * np.log2(1 + 10 ** (decibels / 10))
     right.plot(decibels, bound, color="grey", linestyle="--", label="½ log₂(1 + SNR)")
     right.set(xlabel="SNR of the memory (dB)", ylabel="bits recalled for each number", yscale="log")
+    right.set_yticks(ticks[1:-1], [f"{t:g}" for t in ticks[1:-1]])
+    right.minorticks_off()
     right.legend(fontsize=6.5)
     return figure
 
