@@ -4,7 +4,7 @@ Claim: superposed pairs are recalled within 0.03 of the closed form; error-corre
 bits.
 Command: python -m experiments.hologram_capacity, and python -m experiments.hologram_capacity --plot
 Time: about an hour of CPU on one core
-Score: at 256 patterns 0.28 bits a number by superposition, 0.95 by corrective writes, 1.34 read jointly, at least 9.2 so
+Score: at 256 patterns 0.28 bits a number by superposition, 0.95 by corrective writes, 1.34 read jointly, at least 9.2
 from falling strengths (results/hologram_capacity.json; other codebooks incomplete)
 
 A memory of 512 real float32 numbers (or 256 complex ones) holds M pairs of a drawn key and one of C drawn patterns;
