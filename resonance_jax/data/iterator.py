@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
@@ -11,7 +12,70 @@ from resonance_jax.data.split import Split
 _STATE_KEYS = ("epoch", "position", "seed")
 
 
-class BatchIterator:
+class CountedBatches:
+    """Batches without end, each a function of the seed, the epoch and the position in it; can be set to any place.
+
+    A subclass says what an epoch and a batch are, by `_start_epoch` and `_batch`.
+
+    Attributes:
+        batches_per_epoch: positions in an epoch.
+    """
+
+    def __init__(self, batches_per_epoch: int, seed: int):
+        """Starts at the first batch of epoch 0."""
+        if seed < 0:
+            raise ValueError(f"expected a seed of 0 or more, got {seed}.")
+        self.batches_per_epoch = batches_per_epoch
+        self._seed = int(seed)
+        self._go_to(0, 0)
+
+    def _start_epoch(self, epoch: int) -> None:
+        """Prepares the batches of an epoch."""
+        raise NotImplementedError
+
+    def _batch(self, epoch: int, position: int) -> Batch:
+        """Returns a batch of the epoch that was started last."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self._batch(self._epoch, self._position)
+        if self._position + 1 < self.batches_per_epoch:
+            self._position += 1
+        else:
+            self._go_to(self._epoch + 1, 0)
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Returns the place of the next batch: its epoch, its position there, and the seed."""
+        return {"epoch": self._epoch, "position": self._position, "seed": self._seed}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Goes to a place that `get_state` returned, of this or of an equal iterator.
+
+        Raises:
+            ValueError: if the state has other keys or values out of range, or is of another seed.
+        """
+        if set(state) != set(_STATE_KEYS):
+            raise ValueError(f"expected a state of {list(_STATE_KEYS)}, got {sorted(state)}.")
+        epoch, position, seed = (int(state[key]) for key in _STATE_KEYS)
+        if seed != self._seed:
+            raise ValueError(f"the state is of seed {seed}, the iterator of seed {self._seed}.")
+        if epoch < 0 or not 0 <= position < self.batches_per_epoch:
+            raise ValueError(
+                f"expected epoch ≥ 0 and position 0 to {self.batches_per_epoch - 1}, got epoch "
+                f"{epoch} and position {position}: was the state saved with another batch size?"
+            )
+        self._go_to(epoch, position)
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        self._epoch, self._position = epoch, position
+        self._start_epoch(epoch)
+
+
+class BatchIterator(CountedBatches):
     """Yields shuffled training batches without end, and can be set to any place.
 
     Nothing but (seed, epoch, position) decides a batch: the order of an epoch comes from
@@ -53,55 +117,21 @@ class BatchIterator:
                 f"expected a batch size from 1 to the {len(split)} rows of the split, "
                 f"got {batch_size}."
             )
-        if seed < 0:
-            raise ValueError(f"expected a seed of 0 or more, got {seed}.")
-        self.batches_per_epoch = len(split) // batch_size
         self._split = split
         self._batch_size = batch_size
         self._shuffle = shuffle
         self._augmentations = find_augmentations(augment, split.inputs.ndim)
-        self._seed = int(seed)
-        self._go_to(0, 0)
+        super().__init__(len(split) // batch_size, seed)
 
-    def __iter__(self) -> "BatchIterator":
-        return self
-
-    def __next__(self) -> Batch:
-        start = self._position * self._batch_size
+    def _batch(self, epoch: int, position: int) -> Batch:
+        start = position * self._batch_size
         batch = _rows(self._split, self._order[start : start + self._batch_size])
-        rng = np.random.default_rng([self._seed, self._epoch, self._position, 1])
+        rng = np.random.default_rng([self._seed, epoch, position, 1])
         for augmentation in self._augmentations:
             batch = augmentation(rng, batch)
-        if self._position + 1 < self.batches_per_epoch:
-            self._position += 1
-        else:
-            self._go_to(self._epoch + 1, 0)
         return batch
 
-    def get_state(self) -> dict[str, int]:
-        """Returns the place of the next batch: its epoch, its position there, and the seed."""
-        return {"epoch": self._epoch, "position": self._position, "seed": self._seed}
-
-    def set_state(self, state: Mapping[str, int]) -> None:
-        """Goes to a place that `get_state` returned, of this or of an equal iterator.
-
-        Raises:
-            ValueError: if the state has other keys or values out of range, or is of another seed.
-        """
-        if set(state) != set(_STATE_KEYS):
-            raise ValueError(f"expected a state of {list(_STATE_KEYS)}, got {sorted(state)}.")
-        epoch, position, seed = (int(state[key]) for key in _STATE_KEYS)
-        if seed != self._seed:
-            raise ValueError(f"the state is of seed {seed}, the iterator of seed {self._seed}.")
-        if epoch < 0 or not 0 <= position < self.batches_per_epoch:
-            raise ValueError(
-                f"expected epoch ≥ 0 and position 0 to {self.batches_per_epoch - 1}, got epoch "
-                f"{epoch} and position {position}: was the state saved with another batch size?"
-            )
-        self._go_to(epoch, position)
-
-    def _go_to(self, epoch: int, position: int) -> None:
-        self._epoch, self._position = epoch, position
+    def _start_epoch(self, epoch: int) -> None:
         rows = len(self._split)
         if self._shuffle:
             self._order = np.random.default_rng([self._seed, epoch]).permutation(rows)
