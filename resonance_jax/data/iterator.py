@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 
@@ -37,7 +36,7 @@ class CountedBatches:
         """Returns a batch of the epoch that was started last."""
         raise NotImplementedError
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:

