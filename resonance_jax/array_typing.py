@@ -3,7 +3,7 @@
 Letters: `*b` any leading batch axes, `b` one batch axis, `t` time (the signal axis), `d` features, `k` selected
 frequencies, `m` kernel length, `h` and `w` image height and width, `c` input channels, `o` outputs,
 `f` all bins of a real spectrum, `i` and `j` rows and columns of a matrix, `n` both axes of a square one, `p` patterns,
-`l` layers, `*g` a heads axis or none. In a point set, n points of m coordinates.
+`l` layers, `*g` a heads axis or none, `v` ids of a vocabulary. In a point set, n points of m coordinates.
 """
 
 import jax
@@ -55,3 +55,16 @@ StepMask = Bool[Array, "*b"]
 RecentSteps = Float[Array, "*b _ d"]
 AnyVectors = Inexact[Array, "... _"]
 IndexArray = Integer[Array, "..."]
+TokenIds = Integer[Array, "*b"]
+TokenScores = Float[Array, "*b"]
+TokenVectors = Float[Array, "*b d"]
+LogProbabilities = Float[Array, "*b v"]
+TimeSequence = Float[Array, "..."]
+PoleLogDecay = Float[Array, "h k"]
+PolePhase = Float[Array, "h k"]
+HeadWeights = Complex[Array, "h k"]
+Poles = Complex[Array, "h k"]
+Kernels = Float[Array, "h _"]
+ResonatorState = Complex[Array, "*b k d"]
+Segments = Integer[Array, "*b t"]
+SequenceLengths = Integer[Array, "*b"]
