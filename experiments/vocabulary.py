@@ -212,7 +212,7 @@ def train(
 class Results(scaling.Results):
     """The JSON file of this experiment."""
 
-    TABLES = ("search", "runs", "counts")
+    TABLES = ("distinct", "counts", "search", "runs")
 
     def summary(self) -> dict[str, Any]:
         """Returns the budget and the means over seeds."""
@@ -265,6 +265,27 @@ def count(results: Results) -> None:
     results.add("counts", {"model": "counts"}, {**values, **sizes})
 
 
+def count_distinct(results: Results, vocab_size: int = 1_000_000, features: int = 512) -> None:
+    """Adds how many ids of a large vocabulary have a vector of their own, as it starts.
+
+    What rounds to the same multiples of a hundredth of the standard deviation counts as one.
+    """
+    key = {"ids": vocab_size, "features": features}
+    if results.find("distinct", **key):
+        return
+    layer = HierarchicalEmbedding(vocab_size, features, 16_384)
+    variables = jax.jit(layer.init)(jax.random.key(0), np.arange(2))
+    run, chunk = jax.jit(layer.apply), 10_000
+    weights = np.random.default_rng(0).integers(2**63, size=features, dtype=np.uint64)
+    seen = []
+    for start in range(0, vocab_size, chunk):
+        vectors = np.asarray(run(variables, np.arange(start, min(start + chunk, vocab_size))))
+        cells = np.round(100 * math.sqrt(features) * vectors).astype(np.int64).astype(np.uint64)
+        seen.append(np.sum(cells * weights, axis=-1))  # a hash: the sum wraps at 2⁶⁴
+    distinct = len(np.unique(np.concatenate(seen)))
+    results.add("distinct", key, {"distinct": distinct})
+
+
 def print_table(record: Mapping[str, Any]) -> None:
     """Prints a row a model."""
     print(
@@ -282,7 +303,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     results = Results(parser.parse_args().results)
     budget = Budget()
-    jobs: list[tuple[Callable[..., None], Any]] = [(count, ())]
+    jobs: list[tuple[Callable[..., None], Any]] = [(count_distinct, ()), (count, ())]
     jobs += [(search, (kind, rate)) for kind in ("two levels", "full") for rate in RATES]
     for seed in SEEDS:
         jobs.append((run, ("two levels", "two levels", budget.steps, seed)))
