@@ -138,7 +138,7 @@ def angle_table(times: np.ndarray, frequencies: Array, dtype) -> Array:
     """cos and sin of 2π f_k t side by side, [t, 2k], with t f reduced to a fraction of a cycle first."""
     if isinstance(frequencies, np.ndarray):
         return _static_table(times, frequencies).astype(dtype)
-    angle = 2 * np.pi * _cycles(times, frequencies).astype(dtype)
+    angle = 2 * np.pi * cycles(times, frequencies).astype(dtype)
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
 
 
@@ -154,18 +154,18 @@ def _static_table(times: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _cycles(times: np.ndarray, frequencies: jax.Array) -> jax.Array:
-    """t f mod 1 in [−1/2, 1/2) for integer t < 2^24, exact to one unit in the last place; d/df = t.
+def cycles(times: Array, frequencies: jax.Array) -> jax.Array:
+    """t f mod 1 in [−1/2, 1/2), [t, k], for integer t < 2^24, exact to one unit in the last place; d/df = t.
 
     t = 4096 a + r splits t into two 12-bit integers. 4096 f mod 1 is exact in binary floating point; so is the
     product of a 12-bit integer with a frequency rounded to 12 fractional bits. Only the products with what is left
     round, and those are below 1/2.
     """
-    high, low = np.divmod(times, 4096)
+    high, low = times // 4096, times % 4096
     return _wrap(_short_cycles(high, _wrap(4096 * frequencies)) + _short_cycles(low, frequencies))
 
 
-def _short_cycles(times: np.ndarray, frequencies: jax.Array) -> jax.Array:
+def _short_cycles(times: Array, frequencies: jax.Array) -> jax.Array:
     """t f mod 1 for integer 0 <= t < 4096."""
     f = _wrap(frequencies)
     t = jnp.asarray(times, f.dtype)[:, None]

@@ -1,0 +1,48 @@
+"""Matrix products of bfloat16 that are summed in float32, forwards and backwards.
+
+On a CPU with matrix units (AMX) they run at three to six times the speed of float32, if each product has one of the
+fast forms: one that sums over the rows of its left factor is ten times slower, and autodiff of a float32 sum would mix
+a float32 factor with a bfloat16 one.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def product(a, b):
+    """[..., m, k] @ [..., k, n] with the same leading axes, in a's dtype, summed in float32 or wider."""
+    b = b.astype(a.dtype)
+    return _narrow(a, b) if a.dtype == jnp.bfloat16 else _contract(a, b, a.ndim - 2)
+
+
+def _contract(a, b, axis: int):
+    """Sums over the last axis of a and this one of b."""
+    leading = tuple(range(a.ndim - 2))
+    return jax.lax.dot_general(
+        a,
+        b,
+        (((a.ndim - 1,), (axis,)), (leading, leading)),
+        precision=jax.lax.Precision.HIGHEST,  # float32 stays float32 where the default is TF32
+        preferred_element_type=jnp.promote_types(a.dtype, jnp.float32),
+    )
+
+
+@jax.custom_vjp
+def _narrow(a, b):
+    return _contract(a, b, a.ndim - 2)
+
+
+def _narrow_forward(a, b):
+    return _narrow(a, b), (a, b)
+
+
+def _narrow_backward(residuals, cotangent):
+    a, b = residuals
+    cotangent = cotangent.astype(a.dtype)
+    # The barrier keeps XLA from folding the transpose into the product.
+    turned = jax.lax.optimization_barrier(jnp.swapaxes(a, -1, -2))
+    to_a = _contract(cotangent, b, a.ndim - 1)
+    return to_a.astype(a.dtype), _contract(turned, cotangent, a.ndim - 2).astype(b.dtype)
+
+
+_narrow.defvjp(_narrow_forward, _narrow_backward)

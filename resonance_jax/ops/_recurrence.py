@@ -1,0 +1,398 @@
+"""The evaluations of `ops.recurrence` on one layout, x [h, e, b, t]: h heads of e channels, time last."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.ops._checks import check_shape, is_concrete
+from resonance_jax.ops._chunks import cycles
+from resonance_jax.ops._products import product
+from resonance_jax.ops.fourier import fast_length
+
+# exp(ν) is kept between: |λ| stays below 1 in float32, and the derivatives of γ and exp(−exp ν) finite.
+_DECAY_RANGE = (1.2e-7, 100.0)
+
+
+class Given(NamedTuple):
+    """The checked arguments of an evaluation, and how to lay out its result."""
+
+    x: Any  # [h, e, b, t]
+    bank: Any
+    state: Any  # complex [h, k, e, b], or None for zero
+    segments: Any  # [b, t] or None
+    observed: Any  # bool [b, t] or None: neither hidden nor padding
+    lengths: Any  # [b] or None
+    batch: tuple[int, ...]
+    channels_first: bool
+    dtype: Any
+
+
+def prepare(x, bank, state, segments, mask, lengths, channels_first: bool) -> Given:
+    """Checks the arguments of an evaluation and lays them out."""
+    x = jnp.asarray(x)
+    if x.ndim < 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+        layout = "[d, ..., t]" if channels_first else "[..., t, d]"
+        raise ValueError(
+            f"x must be real floating point {layout}, not empty, got {x.dtype} {x.shape}."
+        )
+    if not channels_first:
+        x = jnp.moveaxis(x, -1, 0)
+    features, batch, length = x.shape[0], x.shape[1:-1], x.shape[-1]
+    check_bank(bank, features)
+    heads = bank.phase.shape[0]
+    if state is not None:
+        state = check_state(state, batch, bank, features)
+        state = state.reshape(-1, state.shape[-2], heads, features // heads)
+        state = jnp.transpose(state, (2, 1, 3, 0))
+    if segments is not None:
+        segments = check_segments(segments, (*batch, length)).reshape(-1, length)
+    observed = None
+    if mask is not None:
+        check_step_mask(mask, (*batch, length))
+        observed = jnp.asarray(mask).reshape(-1, length)
+    if lengths is not None:
+        lengths = check_lengths(lengths, batch, length).reshape(-1)
+        inside = jnp.arange(length) < lengths[:, None]
+        observed = inside if observed is None else observed & inside
+    dtype = x.dtype
+    if dtype == jnp.float16:  # its range is too small for the products
+        x = x.astype(jnp.float32)
+    x = x.reshape(heads, features // heads, -1, length)
+    if observed is not None:
+        x = jnp.where(observed, x, 0)
+    return Given(x, bank, state, segments, observed, lengths, batch, channels_first, dtype)
+
+
+def finish(given: Given, y, state) -> tuple[jax.Array, jax.Array]:
+    """Lays out y [h, e, b, t] and the state, complex [h, k, e, b], as the caller's."""
+    if given.observed is not None:
+        y = jnp.where(given.observed, y, 0)
+    heads, size = y.shape[:2]
+    y = y.reshape(heads * size, *given.batch, y.shape[-1]).astype(given.dtype)
+    if not given.channels_first:
+        y = jnp.moveaxis(y, 0, -1)
+    state = jnp.transpose(state, (3, 1, 0, 2))
+    return y, state.reshape(*given.batch, state.shape[1], heads * size)
+
+
+def decay_rate(bank) -> jax.Array:
+    """exp(ν), kept in range."""
+    return jnp.clip(jnp.exp(bank.log_decay), *_DECAY_RANGE)
+
+
+def input_gain(bank) -> jax.Array:
+    """γ = √(1 − |λ|²), without cancellation; its derivative is finite because exp(ν) is kept in range."""
+    return jnp.sqrt(-jnp.expm1(-2 * decay_rate(bank)))
+
+
+def powers(bank, times) -> jax.Array:
+    """λ^τ, complex [h, k, *times]: angles are reduced to a fraction of a cycle before they are rounded."""
+    decay = decay_rate(bank).reshape(-1)
+    angle = 2 * np.pi * cycles(times, (bank.phase / (2 * np.pi)).reshape(-1))
+    size = jnp.exp(-jnp.asarray(times, decay.dtype)[..., None] * decay)
+    values = jax.lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
+    return jnp.moveaxis(values, -1, 0).reshape(*bank.phase.shape, *np.shape(times))
+
+
+def kernel(bank, length: int) -> jax.Array:
+    """h[τ] [h, length]."""
+    return _readout_sum(bank.readout * input_gain(bank), powers(bank, np.arange(length)))
+
+
+def convolve(given: Given, num_segments: int | None):
+    """y and the state by FFT."""
+    x, bank, length = given.x, given.bank, given.x.shape[-1]
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    size = fast_length(2 * length)
+    spectrum = jnp.fft.rfft(kernel(bank, length), size)[:, None, None]
+
+    def filtered(x):
+        return jnp.fft.irfft(jnp.fft.rfft(x, size) * spectrum, size)[..., :length]
+
+    if num_segments is None:
+        y = filtered(x)
+    else:
+        # One after another: a sum over all at once would hold num_segments spectra.
+        def add(y, segment):
+            here = given.segments == segment
+            return y + jnp.where(here, filtered(jnp.where(here, x, 0)), 0), None
+
+        y, _ = jax.lax.scan(add, jnp.zeros_like(x), jnp.arange(num_segments))
+    if given.state is not None:
+        left = product(_real_rows(given.state), _free_response(bank, length))
+        left = left.reshape(x.shape)
+        y = y + (left if given.segments is None else jnp.where(given.segments == 0, left, 0))
+    start = given.state if given.state is not None else _zero_state(given)
+    lengths = length if given.lengths is None else given.lengths
+    if given.segments is not None:
+        last = _last_segment(given.segments, given.lengths)
+        x = jnp.where(given.segments == last[:, None], x, 0)
+        start = jnp.where(last == 0, start, 0)
+    return y, _state_after(bank, x, start, lengths)
+
+
+def scan(given: Given):
+    """y and the state by an associative scan over complex states [t, h, k, e, b]."""
+    x, bank = jnp.moveaxis(given.x, -1, 0)[:, :, None], given.bank
+    x = x.astype(input_gain(bank).dtype)
+    drive = input_gain(bank)[..., None, None] * x
+    pole = powers(bank, np.array([1]))[None, ..., None]  # [1, h, k, 1, 1]
+    length = given.x.shape[-1]
+    factor = jnp.broadcast_to(pole, (length, *pole.shape[1:4], 1))
+    if given.segments is not None:
+        before = jnp.pad(given.segments[:, :-1], [(0, 0), (1, 0)])
+        factor = jnp.where((given.segments == before).T[:, None, None, None], factor, 0)
+    if given.lengths is not None:  # padding leaves the state as it is
+        padding = jnp.arange(length)[:, None, None, None, None] >= given.lengths
+        factor = jnp.where(padding, 1, factor)
+    drive = drive.astype(factor.dtype)
+    if given.state is not None:
+        drive = drive.at[0].add(factor[0] * given.state)
+
+    def join(first, second):
+        return first[0] * second[0], second[0] * first[1] + second[1]
+
+    _, states = jax.lax.associative_scan(join, (factor, drive))
+    y = jnp.sum(jnp.real(bank.readout[..., None, None] * states), axis=2)
+    return jnp.moveaxis(y, 0, -1), states[-1]
+
+
+def chunked(given: Given, size: int):
+    """y and the state by matrix products inside chunks and a scan over the states between them."""
+    x, bank = given.x, given.bank
+    heads, channels, batch, length = x.shape
+    size = min(size, length)
+    count = -(-length // size)
+    padding = [(0, 0)] * 3 + [(0, count * size - length)]
+    x = jnp.pad(x, padding).reshape(heads, channels, batch, count, size)
+    table = powers(bank, np.arange(size + 1))
+    gain = input_gain(bank)
+    toeplitz = _toeplitz(_readout_sum(bank.readout * gain, table[..., :size]))
+    into = jnp.swapaxes(_real_columns(gain[..., None] * table[..., size - 1 :: -1]), 1, 2)
+    segments = _ChunkSegments.of(given.segments, count, size)
+    rows = (heads, -1, size)
+    if segments is None:
+        y = product(x.reshape(rows), toeplitz)
+        summed = None if count == 1 else product(x.reshape(rows), into)
+    else:
+        y = jnp.einsum(
+            "hebcs,hst,bcst->hebct",
+            x, toeplitz.astype(x.dtype), segments.together.astype(x.dtype),
+            preferred_element_type=toeplitz.dtype, optimize=[(1, 2), (0, 1)],
+        ).reshape(rows)  # fmt: skip
+        summed = product(jnp.where(segments.in_last, x, 0).reshape(rows), into)
+    start = _zero_state(given) if given.state is None else given.state
+    starts = _real_rows(start)[:, :, None]  # [h, e b, 1, 2k]
+    if count > 1:
+        assert summed is not None
+        summed = summed.reshape(heads, channels * batch, count, -1)
+        goes_on = None if segments is None else jnp.tile(segments.goes_on, (channels, 1)).T
+        starts = _starts(starts[:, :, 0], summed, table[..., -1], goes_on)
+    if count > 1 or given.state is not None:
+        left = product(
+            starts.reshape(heads, -1, starts.shape[-1]).astype(x.dtype),
+            _free_response(bank, size).astype(x.dtype),
+        )
+        if segments is not None:
+            left = jnp.where(segments.in_first, left.reshape(x.shape), 0).reshape(left.shape)
+        y = y + left
+    y = y.reshape(heads, channels, batch, count * size)[..., :length]
+    return y, _chunk_end(given, x, starts, segments)
+
+
+def check_bank(bank, features: int) -> None:
+    """Requires ν, θ and c of one shape [h, k], and h heads that divide the features."""
+    check_shape("bank.log_decay", bank.log_decay, bank.phase.shape)
+    check_shape("bank.readout", bank.readout, bank.phase.shape)
+    if bank.phase.ndim != 2 or 0 in bank.phase.shape:
+        raise ValueError(f"a bank's arrays must have shape [h, k], got {bank.phase.shape}.")
+    if features % bank.phase.shape[0]:
+        raise ValueError(
+            f"the {bank.phase.shape[0]} heads of the bank must divide the {features} features of x."
+        )
+
+
+def check_state(state, batch, bank, features: int) -> jax.Array:
+    """Requires a complex state [*b, k, d]."""
+    expected = (*batch, bank.phase.shape[1], features)
+    if tuple(state.shape) != expected or not jnp.issubdtype(state.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"state must be complex {expected}, for the batch of x, k resonators and d features, got {state.dtype} "
+            f"{tuple(state.shape)}; it belongs to another batch or model: begin with initial_state."
+        )
+    return jnp.asarray(state)
+
+
+def check_step_mask(mask, shape) -> None:
+    """Requires booleans of a shape; a row that is hidden as a whole is nothing unusual to a filter that goes on."""
+    if mask.dtype != bool or tuple(mask.shape) != tuple(shape):
+        raise ValueError(
+            f"mask must be boolean (True = observed) of shape {shape}, got {mask.dtype} {mask.shape}."
+        )
+
+
+def check_segments(segments, shape) -> jax.Array:
+    """Requires integers that do not decrease along the last axis, from 0."""
+    if tuple(segments.shape) != tuple(shape) or not jnp.issubdtype(segments.dtype, jnp.integer):
+        raise ValueError(
+            f"segments must be integers {shape}, got {segments.dtype} {segments.shape}."
+        )
+    if is_concrete(segments):
+        values = np.asarray(segments)
+        if values.min() < 0 or np.any(np.diff(values, axis=-1) < 0):
+            raise ValueError(
+                "segments must not be negative and not decrease along time: number the documents of a row in "
+                "their order, 0 for what goes on from the state."
+            )
+    return jnp.asarray(segments)
+
+
+def check_lengths(lengths, batch, length: int) -> jax.Array:
+    """Requires an integer 0 … t a row."""
+    if tuple(lengths.shape) != tuple(batch) or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths must be integers {batch}, got {lengths.dtype} {lengths.shape}.")
+    if is_concrete(lengths) and np.size(lengths):
+        low, high = int(np.min(np.asarray(lengths))), int(np.max(np.asarray(lengths)))
+        if low < 0 or high > length:
+            raise ValueError(f"lengths must lie in 0 .. {length}, got {low} .. {high}.")
+    return jnp.asarray(lengths)
+
+
+class _ChunkSegments(NamedTuple):
+    """Which steps of a chunk read what: the last segment seen before it, and the one at its end."""
+
+    together: jax.Array  # [b, c, T, T]: σ and τ are of one segment
+    in_first: jax.Array  # [b, c, T]: reads the state before the chunk
+    in_last: jax.Array  # [b, c, T]: is in the state after it
+    goes_on: jax.Array  # [b, c]: the state before is in the state after
+    values: jax.Array  # [b, c, T]
+    before: jax.Array  # [b, c]
+
+    @classmethod
+    def of(cls, segments, count: int, size: int):
+        if segments is None:
+            return None
+        segments = jnp.pad(segments, [(0, 0), (0, count * size - segments.shape[1])], mode="edge")
+        values = segments.reshape(-1, count, size)
+        last = values[..., -1]
+        before = jnp.pad(last[:, :-1], [(0, 0), (1, 0)])
+        return cls(
+            values[..., :, None] == values[..., None, :],
+            values == before[..., None],
+            values == last[..., None],
+            before == last,
+            values,
+            before,
+        )
+
+
+def _starts(first, summed, pole, goes_on):
+    """States before each chunk, [h, e b, c, 2k], from the first and what each chunk adds."""
+    real, imag = (part[:, None] for part in (pole.real, pole.imag))
+
+    def advance(state, chunk):
+        added, going = chunk
+        a, b = jnp.split(state, 2, axis=-1)
+        after = jnp.concatenate([real * a - imag * b, real * b + imag * a], axis=-1)
+        after = after if going is None else jnp.where(going[None, :, None], after, 0)
+        return after + added, state
+
+    _, starts = jax.lax.scan(advance, first, (jnp.moveaxis(summed, 2, 0), goes_on))
+    return jnp.moveaxis(starts, 0, 2)
+
+
+def _chunk_end(given: Given, x, starts, segments):
+    """The state after the last step, from the state before the chunk that holds it."""
+    heads, channels, batch, count, size = x.shape
+    length = given.x.shape[-1]
+    starts = starts.reshape(heads, channels, batch, count, -1)
+    if given.lengths is None:
+        chunk, steps = count - 1, length - (count - 1) * size
+        x, start = x[..., chunk, :], starts[..., chunk, :]
+    else:
+        chunk = jnp.maximum(given.lengths - 1, 0) // size
+        steps = given.lengths - chunk * size
+        x, start = (
+            jnp.take_along_axis(parts, chunk.reshape(1, 1, -1, 1, 1), axis=3)[..., 0, :]
+            for parts in (x, starts)
+        )
+    start = _complex_state(start)
+    if segments is not None:
+        index = jnp.broadcast_to(jnp.asarray(chunk), (batch,))[:, None]
+        values = jnp.take_along_axis(segments.values, index[..., None], axis=1)[:, 0]
+        before = jnp.take_along_axis(segments.before, index, axis=1)[:, 0]
+        end = jnp.broadcast_to(jnp.maximum(jnp.asarray(steps) - 1, 0), (batch,))
+        last = jnp.take_along_axis(values, end[:, None], axis=1)
+        x = jnp.where(values == last, x, 0)
+        # A row of length 0 has read nothing: its state stays.
+        start = jnp.where((before == last[:, 0]) | (jnp.asarray(steps) == 0), start, 0)
+    return _state_after(given.bank, x, start, steps)
+
+
+def _state_after(bank, x, start, steps):
+    """λ^steps start + Σ_{τ<steps} λ^{steps−1−τ} γ x[τ], complex [h, k, e, b]; steps of all rows, or of each [b]."""
+    heads, channels, batch, length = x.shape
+    if isinstance(steps, int):
+        x, kept = x[..., :steps], powers(bank, np.array([steps]))[..., None]
+    else:
+        places = jnp.arange(length) - (length - steps)[:, None]  # moved to the end of the window
+        moved = jnp.take_along_axis(x, jnp.maximum(places, 0)[None, None], axis=-1)
+        x, kept = jnp.where(places >= 0, moved, 0), powers(bank, steps)[:, :, None]
+    weights = input_gain(bank)[..., None] * powers(bank, np.arange(x.shape[-1])[::-1])
+    added = product(x.reshape(heads, -1, x.shape[-1]), jnp.swapaxes(_real_columns(weights), 1, 2))
+    return kept * start + _complex_state(added.reshape(heads, channels, batch, -1))
+
+
+def _last_segment(segments, lengths):
+    """The segment of each row's last step, [b]; 0, which keeps the state, for a row of length 0."""
+    if lengths is None:
+        return segments[:, -1]
+    last = jnp.take_along_axis(segments, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+    return jnp.where(lengths == 0, 0, last)
+
+
+def _free_response(bank, length: int):
+    """What a state gives in the steps after it, [h, 2k, length]: Re(c λ^{τ+1} s) = Re(cλ…) Re s − Im(cλ…) Im s."""
+    values = bank.readout[..., None] * powers(bank, np.arange(1, length + 1))
+    return jnp.concatenate([values.real, -values.imag], axis=1)
+
+
+def _readout_sum(weights, table):
+    """Re Σ_k w_k table_k: [h, k], [h, k, τ] → [h, τ]."""
+    return jnp.sum(jnp.real(weights[..., None] * table), axis=1)
+
+
+def _toeplitz(kernel):
+    """M[σ, τ] = h[τ − σ] for τ ≥ σ, else 0: [h, T] → [h, T, T], without a gather.
+
+    Row σ of a matrix [T, 2T − 1] filled with repetitions of (h, 0) is that vector turned by σ places.
+    """
+    heads, size = kernel.shape
+    padded = jnp.concatenate([kernel, jnp.zeros_like(kernel)], axis=1)
+    tiled = jnp.tile(padded, (1, size))[:, : size * (2 * size - 1)]
+    return tiled.reshape(heads, size, 2 * size - 1)[..., :size]
+
+
+def _zero_state(given: Given):
+    heads, channels, batch, _ = given.x.shape
+    dtype = jnp.result_type(given.bank.phase.dtype, jnp.complex64)
+    return jnp.zeros((heads, given.bank.phase.shape[1], channels, batch), dtype)
+
+
+def _real_rows(state):
+    """Complex [h, k, e, b] → real [h, e b, 2k]."""
+    rows = jnp.moveaxis(_real_columns(state), 1, -1)
+    return rows.reshape(len(rows), -1, rows.shape[-1])
+
+
+def _complex_state(rows):
+    """Real [h, e, b, 2k] → complex [h, k, e, b]."""
+    real, imag = jnp.split(jnp.moveaxis(rows, -1, 1), 2, axis=1)
+    return jax.lax.complex(real, imag)
+
+
+def _real_columns(values):
+    """Complex [h, k, …] → real and imaginary parts side by side, [h, 2k, …]."""
+    return jnp.concatenate([values.real, values.imag], axis=1)
