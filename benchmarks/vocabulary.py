@@ -4,7 +4,7 @@
 
 V = 100K, 500K and 1M ids, d = 512, 256 tokens, float32 parameters. A step embeds 256 ids, scores the ids that follow,
 takes the gradient of the mean loss and subtracts it (SGD) in place. Ids are drawn by Zipf's law, p ∝ 1/rank, so that
-about half of them are of the tail. The table is one [V, d] for embedding and head, which is the least that a full
+17 to 32 % of them are of the tail. The table is one [V, d] for embedding and head, which is the least that a full
 softmax can have; its products are float32, or bfloat16 with sums in float32: the target is taken against the faster.
 Ours has tables of its own for embedding and head, and shares them ("tied"). Ratios are medians over rounds.
 """
