@@ -1,5 +1,6 @@
 """The evaluations of `ops.recurrence` on one layout, x [h, e, b, t]: h heads of e channels, time last."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +12,9 @@ from resonance_jax.ops._chunks import cycles
 from resonance_jax.ops._products import product
 from resonance_jax.ops.fourier import fast_length
 
-# exp(ν) is kept between: |λ| stays below 1 in float32, and the derivatives of γ and exp(−exp ν) finite.
-_DECAY_RANGE = (1.2e-7, 100.0)
+# exp(ν) is kept in [1.2e-7, 100]: |λ| stays below 1 in float32, and the derivatives of γ and exp(−exp ν) finite. ν is
+# clipped before exp, which overflows from 89 on and would leave 0 · ∞ in the gradient.
+_LOG_DECAY_RANGE = math.log(1.2e-7), math.log(100.0)
 
 
 class Given(NamedTuple):
@@ -41,6 +43,7 @@ def prepare(x, bank, state, segments, mask, lengths, channels_first: bool) -> Gi
         x = jnp.moveaxis(x, -1, 0)
     features, batch, length = x.shape[0], x.shape[1:-1], x.shape[-1]
     check_bank(bank, features)
+    bank = widened(bank, x.dtype)
     heads = bank.phase.shape[0]
     if state is not None:
         state = check_state(state, batch, bank, features)
@@ -77,9 +80,16 @@ def finish(given: Given, y, state) -> tuple[jax.Array, jax.Array]:
     return y, state.reshape(*given.batch, state.shape[1], heads * size)
 
 
+def widened(bank, dtype=jnp.float32):
+    """The bank in a precision that is at least its own, this one, and float32: no bfloat16 is complex."""
+    real = jnp.promote_types(jnp.promote_types(bank.phase.dtype, dtype), jnp.float32)
+    types = real, real, jnp.result_type(real, jnp.complex64)
+    return type(bank)(*(jnp.asarray(v, t) for v, t in zip(bank, types, strict=True)))
+
+
 def decay_rate(bank) -> jax.Array:
     """exp(ν), kept in range."""
-    return jnp.clip(jnp.exp(bank.log_decay), *_DECAY_RANGE)
+    return jnp.exp(jnp.clip(bank.log_decay, *_LOG_DECAY_RANGE))
 
 
 def input_gain(bank) -> jax.Array:
@@ -94,6 +104,17 @@ def powers(bank, times) -> jax.Array:
     size = jnp.exp(-jnp.asarray(times, decay.dtype)[..., None] * decay)
     values = jax.lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
     return jnp.moveaxis(values, -1, 0).reshape(*bank.phase.shape, *np.shape(times))
+
+
+def output_variance(bank) -> jax.Array:
+    """Σ_τ h[τ]² [h] = ½ Re Σ_jk (a_j a_k / (1 − λ_j λ_k) + a_j ā_k / (1 − λ_j λ̄_k)), a = c γ."""
+    weights, pole = bank.readout * input_gain(bank), powers(bank, np.array([1]))[..., 0]
+
+    def pairs(weights_k, pole_k):
+        products = weights[:, :, None] * weights_k[:, None]
+        return jnp.sum(products / (1 - pole[:, :, None] * pole_k[:, None]), axis=(1, 2)).real
+
+    return 0.5 * (pairs(weights, pole) + pairs(jnp.conj(weights), jnp.conj(pole)))
 
 
 def kernel(bank, length: int) -> jax.Array:
@@ -180,7 +201,8 @@ def chunked(given: Given, size: int):
         y = jnp.einsum(
             "hebcs,hst,bcst->hebct",
             x, toeplitz.astype(x.dtype), segments.together.astype(x.dtype),
-            preferred_element_type=toeplitz.dtype, optimize=[(1, 2), (0, 1)],
+            precision=jax.lax.Precision.HIGHEST, preferred_element_type=toeplitz.dtype,
+            optimize=[(1, 2), (0, 1)],
         ).reshape(rows)  # fmt: skip
         summed = product(jnp.where(segments.in_last, x, 0).reshape(rows), into)
     start = _zero_state(given) if given.state is None else given.state
@@ -222,7 +244,7 @@ def check_state(state, batch, bank, features: int) -> jax.Array:
             f"state must be complex {expected}, for the batch of x, k resonators and d features, got {state.dtype} "
             f"{tuple(state.shape)}; it belongs to another batch or model: begin with initial_state."
         )
-    return jnp.asarray(state)
+    return jnp.asarray(state, jnp.result_type(state.dtype, bank.readout.dtype))
 
 
 def check_step_mask(mask, shape) -> None:
@@ -241,12 +263,28 @@ def check_segments(segments, shape) -> jax.Array:
         )
     if is_concrete(segments):
         values = np.asarray(segments)
-        if values.min() < 0 or np.any(np.diff(values, axis=-1) < 0):
+        if values.min() < 0 or np.any(values[..., 1:] < values[..., :-1]):
             raise ValueError(
                 "segments must not be negative and not decrease along time: number the documents of a row in "
                 "their order, 0 for what goes on from the state."
             )
     return jnp.asarray(segments)
+
+
+def count_segments(segments, num_segments: int | None) -> int:
+    """Counts known segments where num_segments is not given, and requires that a given one is enough."""
+    if not is_concrete(segments):
+        if num_segments is None:
+            raise ValueError(
+                "the segments are traced: pass num_segments, or use chunked, which needs no bound."
+            )
+        return num_segments
+    needed = int(np.max(np.asarray(segments))) + 1
+    if num_segments is not None and num_segments < needed:
+        raise ValueError(
+            f"num_segments must be above every segment, got {num_segments} for segments up to {needed - 1}."
+        )
+    return needed if num_segments is None else num_segments
 
 
 def check_lengths(lengths, batch, length: int) -> jax.Array:
@@ -257,7 +295,7 @@ def check_lengths(lengths, batch, length: int) -> jax.Array:
         low, high = int(np.min(np.asarray(lengths))), int(np.max(np.asarray(lengths)))
         if low < 0 or high > length:
             raise ValueError(f"lengths must lie in 0 .. {length}, got {low} .. {high}.")
-    return jnp.asarray(lengths)
+    return jnp.asarray(lengths, jnp.int32)  # unsigned ones would wrap below 0
 
 
 class _ChunkSegments(NamedTuple):

@@ -35,7 +35,7 @@ from resonance_jax.array_typing import (
     Values,
 )
 from resonance_jax.ops import _recurrence as core
-from resonance_jax.ops._checks import check_shape, is_concrete
+from resonance_jax.ops._checks import check_shape
 
 DEFAULT_CHUNK = 128
 
@@ -60,7 +60,7 @@ def ring_bank(
     max_radius: float = 0.99,
     max_phase: float = np.pi / 10,
 ) -> ResonatorBank:
-    """Draws poles uniform in area on a sector of a ring, and readouts that keep the variance of white noise.
+    """Draws poles uniform in area on a sector of a ring, with readouts that keep the variance of white noise.
 
     Args:
         key: typed PRNG key.
@@ -70,7 +70,7 @@ def ring_bank(
         max_radius: largest |λ|, below 1; 1 / (1 − |λ|) steps is what a resonator remembers.
         max_phase: θ is uniform in [0, max_phase].
     Returns:
-        The bank; its readouts are √(2 / k).
+        The bank; the readouts of a head are real, positive and equal, such that Σ_τ h[τ]² = 1.
     Raises:
         ValueError: if a size is below 1 or the radii are not 0 < min_radius <= max_radius < 1.
 
@@ -88,8 +88,9 @@ def ring_bank(
     radius_key, phase_key = jax.random.split(key)
     area = jax.random.uniform(radius_key, shape, minval=min_radius**2, maxval=max_radius**2)
     phase = jax.random.uniform(phase_key, shape, maxval=max_phase)
-    readout = jnp.full(shape, np.sqrt(2 / num_resonators))
-    return ResonatorBank(jnp.log(-0.5 * jnp.log(area)), phase, jax.lax.complex(readout, 0 * phase))
+    ones = jax.lax.complex(jnp.ones_like(phase), jnp.zeros_like(phase))
+    bank = ResonatorBank(jnp.log(-0.5 * jnp.log(area)), phase, ones)
+    return bank._replace(readout=ones / jnp.sqrt(core.output_variance(bank))[:, None])
 
 
 def poles(bank: ResonatorBank) -> Poles:
@@ -99,7 +100,7 @@ def poles(bank: ResonatorBank) -> Poles:
     >>> bool((abs(poles(ring_bank(jax.random.key(0), 2, 4))) < 1).all())
     True
     """
-    return core.powers(bank, np.array([1]))[..., 0]
+    return core.powers(core.widened(bank), np.array([1]))[..., 0]
 
 
 def kernel(bank: ResonatorBank, length: int) -> Kernels:
@@ -113,7 +114,7 @@ def kernel(bank: ResonatorBank, length: int) -> Kernels:
     """
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}.")
-    return core.kernel(bank, length)
+    return core.kernel(core.widened(bank), length)
 
 
 def initial_state(bank: ResonatorBank, batch: tuple[int, ...], features: int) -> ResonatorState:
@@ -154,12 +155,8 @@ def convolve(
             the segments are traced and num_segments is not given.
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
-    if segments is not None and num_segments is None:
-        if not is_concrete(segments):
-            raise ValueError(
-                "the segments are traced: pass num_segments, or use chunked, which needs no bound."
-            )
-        num_segments = int(np.max(np.asarray(segments), initial=0)) + 1
+    if segments is not None:
+        num_segments = core.count_segments(segments, num_segments)
     return core.finish(given, *core.convolve(given, num_segments))
 
 
@@ -232,7 +229,12 @@ def step(
     ((6,), (4, 6))
     """
     x = jnp.asarray(x)
+    if x.ndim < 1 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x must be real floating point [..., d], not empty, got {x.dtype} {x.shape}."
+        )
     core.check_bank(bank, x.shape[-1])
+    bank = core.widened(bank, x.dtype)
     state = core.check_state(state, x.shape[:-1], bank, x.shape[-1])
     if reset is not None:
         check_shape("reset", reset, x.shape[:-1])
