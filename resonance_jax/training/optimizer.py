@@ -14,6 +14,8 @@ GROUPS = ("magnitude", "phase", "other")
 LABELS: Mapping[str, str] = {
     "log_magnitude": "magnitude",
     "phase": "phase",
+    # A resonator's pole: how fast it decays.
+    "log_decay": "magnitude",
     # The parts of w = exp(a + ib) ≈ 1 + a + ib: near the identity these are log-magnitude and phase.
     "real": "magnitude",
     "imag": "phase",
@@ -34,6 +36,7 @@ LABELS: Mapping[str, str] = {
     "rotation_matrix": "other",
     "position": "other",
     "token": "other",
+    "skip": "other",
 }
 
 
