@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from resonance_jax.array_typing import Array, ChannelSequence, Segments, SequenceLengths
 from resonance_jax.layers.channels_first import ChannelDense
 from resonance_jax.ops._checks import check_shape
-from resonance_jax.ops._products import product
+from resonance_jax.ops._products import product, product_of_rows
 
 
 class AttentionState(NamedTuple):
@@ -88,25 +88,25 @@ class CausalAttention(nn.Module):
             allowed = places[:, :, None] >= places[:, None, :]
             if segments is not None:
                 allowed &= segments[:, :, None] == segments[:, None, :]
-            values = jnp.swapaxes(qkv[2], -1, -2)
+            values = qkv[2]
         else:
             state = self._store(state, key, qkv[2], lengths)
-            key, values = jnp.swapaxes(state.keys, -1, -2), state.values
+            key, values = (jnp.swapaxes(part, -1, -2) for part in (state.keys, state.values))
             allowed = places[:, :, None] >= jnp.arange(self.max_length)
         read = self._attend(query, key, values, allowed[:, None])
         if state is not None:  # beyond the cache nothing is stored
-            read = jnp.where((places < self.max_length)[:, None, :, None], read, jnp.nan)
-        y = jnp.transpose(read, (1, 3, 0, 2)).reshape(self.features, batch, length)
+            read = jnp.where((places < self.max_length)[:, None, None], read, jnp.nan)
+        y = jnp.transpose(read, (1, 2, 0, 3)).reshape(self.features, batch, length)
         y = ChannelDense(self.features, name="out_proj", **dense)(y)
         return nn.Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype), state
 
     def _attend(self, query, key, values, allowed):
-        """softmax(Q K) V: [b, h, t, e], [b, h, e, s], [b, h, s, e] → [b, h, t, e]."""
+        """softmax(Q K) V: [b, h, t, e], [b, h, e, s], [b, h, e, s] → [b, h, e, t]."""
         dtype = query.dtype if self.dtype is None or query.shape[2] == 1 else self.dtype
         scores = product(query.astype(dtype), key)
         scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores, axis=-1)
-        return product(weights.astype(dtype), values)
+        return product_of_rows(values.astype(dtype), weights)
 
     def _store(self, state: AttentionState, key, value, lengths) -> AttentionState:
         """Writes keys and values [b, h, e, t] behind what is stored."""

@@ -53,3 +53,28 @@ def _narrow_backward(residuals, cotangent):
 
 
 _narrow.defvjp(_narrow_forward, _narrow_backward)
+
+
+def product_of_rows(a, b):
+    """[..., m, k] and [..., n, k] → [..., m, n], a bᵀ, as `product`; the one whose b may be large without a transpose."""
+    b = b.astype(a.dtype)
+    return _narrow_rows(a, b) if a.dtype == jnp.bfloat16 else _contract(a, b, a.ndim - 1)
+
+
+@jax.custom_vjp
+def _narrow_rows(a, b):
+    return _contract(a, b, a.ndim - 1)
+
+
+def _narrow_rows_forward(a, b):
+    return _narrow_rows(a, b), (a, b)
+
+
+def _narrow_rows_backward(residuals, cotangent):
+    a, b = residuals
+    cotangent = cotangent.astype(a.dtype)
+    to_a = _contract(cotangent, b, a.ndim - 2)
+    return to_a.astype(a.dtype), _contract(_transposed(cotangent), a, a.ndim - 2).astype(b.dtype)
+
+
+_narrow_rows.defvjp(_narrow_rows_forward, _narrow_rows_backward)
