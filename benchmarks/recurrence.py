@@ -71,7 +71,7 @@ def contenders(n: int) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
     turned = filtered(chunked, channels_first=True)
     usual = {f"chunked {size}": filtered(chunked, chunk_size=size) for size in CHUNKS}
     return {
-        "scan": (filtered(recurrence.scan), (part_x[0], part, quarter[1])),
+        "scan": (filtered(recurrence.scan), (part_x[0], part, part_x[1])),
         "convolve": (filtered(convolve), (x, bank, cotangent)),
         "convolve, first": (filtered(convolve, channels_first=True), (first[0], bank, first[1])),
         **{name: (function, (x, bank, cotangent)) for name, function in usual.items()},
