@@ -10,6 +10,7 @@ from resonance_jax.array_typing import Array, ChannelSequence, Segments, Sequenc
 from resonance_jax.layers.channels_first import ChannelDense
 from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._products import product, product_of_rows
+from resonance_jax.ops._recurrence import check_lengths, check_segments
 
 
 class AttentionState(NamedTuple):
@@ -76,6 +77,10 @@ class CausalAttention(nn.Module):
         if state is not None and segments is not None:
             raise ValueError("attention with a cache takes no segments: start each with its own.")
         _, batch, length = x.shape
+        if segments is not None:
+            segments = check_segments(segments, (batch, length))
+        if lengths is not None:
+            lengths = check_lengths(lengths, (batch,), length)
         dense = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         qkv = ChannelDense(3 * self.features, name="qkv", **dense)(x)
         qkv = qkv.reshape(3, self.num_heads, -1, batch, length)

@@ -18,6 +18,7 @@ from resonance_jax.array_typing import (
 from resonance_jax.layers.channels_first import ChannelConvolution, ChannelDense, per_channel
 from resonance_jax.ops import recurrence
 from resonance_jax.ops._checks import check_choice
+from resonance_jax.ops._recurrence import check_lengths, check_segments
 from resonance_jax.ops.polar import from_polar
 from resonance_jax.ops.recurrence import ResonatorBank
 
@@ -121,7 +122,7 @@ class CausalResonance(nn.Module):
         Raises:
             ValueError: if a shape, dtype or option does not fit.
         """
-        self._check(x)
+        self._check(x, segments, lengths)
         x = x if self.channels_first else jnp.moveaxis(x, -1, 0)
         dense = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         width = self.features * (2 if self.gate else 1)
@@ -172,7 +173,7 @@ class CausalResonance(nn.Module):
             )
         return y.astype(u.dtype) + direct, state
 
-    def _check(self, x) -> None:
+    def _check(self, x, segments, lengths) -> None:
         check_choice("method", self.method, METHODS)
         check_choice("component", self.component, COMPONENTS)
         axis = 0 if self.channels_first else -1
@@ -181,6 +182,12 @@ class CausalResonance(nn.Module):
                 f"[{self.features}, b, t]" if self.channels_first else f"[b, t, {self.features}]"
             )
             raise ValueError(f"x must be {layout} and not empty, got shape {x.shape}.")
+        batch, length = x.shape[1:] if self.channels_first else x.shape[:2]
+        # Here already: the convolution before the resonators reads them too.
+        if segments is not None:
+            check_segments(segments, (batch, length))
+        if lengths is not None:
+            check_lengths(lengths, (batch,), length)
 
 
 class _Bank(nn.Module):
