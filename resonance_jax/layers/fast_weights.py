@@ -11,11 +11,13 @@ from resonance_jax.array_typing import (
     FastWeights,
     RealSequence,
     RecentSteps,
+    SequenceLengths,
     SequenceMask,
     StepMask,
     Values,
 )
 from resonance_jax.ops._checks import check_choice, check_real_sequence, check_shape
+from resonance_jax.ops._recurrence import check_lengths
 from resonance_jax.ops.delta_rule import DEFAULT_CHUNK, delta_rule, delta_step
 
 ACTIVATIONS = ("silu", "none")
@@ -119,19 +121,26 @@ class FastWeightMemory(nn.Module):
         state: FastWeightState | None = None,
         mask: SequenceMask | None = None,
         *,
+        lengths: SequenceLengths | None = None,
         deterministic: bool = True,
     ) -> tuple[RealSequence, FastWeightState]:
         """Maps x [b, t, d] and the state before it to y [b, t, d] and the state after it.
 
         A sequence in parts, each with the state that the part before returned, gives what the whole gives. None is the
-        empty memory of `initial_state`.
+        empty memory of `initial_state`. With lengths [b] the steps from there on are padding: hidden, and the state is
+        that before them.
 
         Raises:
-            ValueError: if x is not real [b, t, features], mask or state do not fit, or an option is not as stated.
+            ValueError: if x is not real [b, t, features], mask, lengths or state do not fit, or an option is not as
+                stated.
         """
         x = jnp.asarray(x, self.dtype or x.dtype)
         _check_options(self)
         _check_input(self.features, x, mask)
+        if lengths is not None:
+            lengths = check_lengths(lengths, x.shape[:-2], x.shape[-2])
+            inside = jnp.arange(x.shape[-2]) < lengths[..., None]
+            mask = inside if mask is None else mask & inside
         empty = jax.eval_shape(lambda: self.initial_state(x.shape[:-2], x.dtype))
         if state is None:
             state = self.initial_state(x.shape[:-2], x.dtype)
@@ -150,7 +159,12 @@ class FastWeightMemory(nn.Module):
             projected = jnp.where(mask[..., None], projected, 0)
             rate = jnp.where(mask[..., None], rate, 0)
         convolution = CausalConvolution(self.conv_size, self.param_dtype, name="convolution")
-        projected, recent = convolution(projected, state.recent)
+        before = projected
+        projected, recent = convolution(before, state.recent)
+        if lengths is not None:
+            seen = jnp.concatenate([state.recent.astype(before.dtype), before], axis=-2)
+            places = lengths[..., None] + jnp.arange(recent.shape[-2])
+            recent = jnp.take_along_axis(seen, places[..., None], axis=-2)
         if self.activation == "silu":
             projected = nn.silu(projected)
         read, memory = self._recall(projected, rate, state.memory)

@@ -25,7 +25,7 @@ from resonance_jax.layers.attention import CausalAttention
 from resonance_jax.layers.channels_first import ChannelDense, ChannelNorm, channel_product
 from resonance_jax.layers.fast_weights import FastWeightMemory
 from resonance_jax.layers.recurrence import COMPONENTS, METHODS, CausalResonance
-from resonance_jax.ops._checks import check_choice, is_concrete
+from resonance_jax.ops._checks import check_choice, check_shape, is_concrete
 
 MIXERS = ("resonance", "attention")
 
@@ -155,12 +155,18 @@ class LanguageModel(nn.Module):
     ) -> tuple[Any, Any]:
         """Maps ids and the ids that come next, both [b, t], to −log p in nats, [b, t], and the state after them.
 
-        As the logits of `extend`, without laying them out.
+        As the logits of `extend`, without laying them out. Traced ids and labels out of range give NaN.
+
+        Raises:
+            ValueError: if a shape, dtype or value does not fit.
         """
+        check_shape("labels", labels, ids.shape)
+        self._check_ids("labels", labels)
         x, state = self._hidden(ids, state, segments, None, deterministic)
         logits = self._logits(x)
         chosen = jax.nn.one_hot(labels, len(logits), axis=0, dtype=logits.dtype)
-        return jax.nn.logsumexp(logits, axis=0) - jnp.sum(logits * chosen, axis=0), state
+        losses = jax.nn.logsumexp(logits, axis=0) - jnp.sum(logits * chosen, axis=0)
+        return jnp.where((labels >= 0) & (labels < len(logits)), losses, jnp.nan), state
 
     @nn.nowrap
     def initial_state(self, batch: int) -> Any:
@@ -200,7 +206,11 @@ class LanguageModel(nn.Module):
     def extend_last(
         self, ids: TokenIds, state: Any, lengths: SequenceLengths | None = None
     ) -> tuple[ClassScores, Any]:
-        """As `extend`, with the logits [b, V] of each row's last step alone."""
+        """As `extend`, with the logits [b, V] of each row's last step alone: lengths are 1 or more."""
+        if lengths is not None and is_concrete(lengths) and np.any(np.asarray(lengths) < 1):
+            raise ValueError(
+                f"an empty row has no last step: lengths must be 1 or more, got {lengths}."
+            )
         x, state = self._hidden(ids, state, None, lengths, True)
         if lengths is None:
             last = x[..., -1:]
@@ -211,7 +221,8 @@ class LanguageModel(nn.Module):
     def _hidden(self, ids, state, segments, lengths, deterministic: bool):
         """The last norm's output [d, b, t] and the state after it."""
         self._check(ids, state)
-        rows = jnp.take(self.table, ids, axis=0, mode="fill", fill_value=jnp.nan)
+        # Not `take`, which reads a negative id from the table's end.
+        rows = self.table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         x = jnp.transpose(rows, (2, 0, 1)) * self.config.hidden_dim**0.5
         states = []
         for block, before in zip(self.blocks, state or (None,) * len(self.blocks), strict=True):
@@ -225,17 +236,7 @@ class LanguageModel(nn.Module):
         return channel_product(self.table, x, dtype)
 
     def _check(self, ids, state) -> None:
-        config = self.config
-        if ids.ndim != 2 or 0 in ids.shape or not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise ValueError(
-                f"ids must be integers [b, t], not empty, got {ids.dtype} {ids.shape}."
-            )
-        if is_concrete(ids):
-            low, high = int(np.min(np.asarray(ids))), int(np.max(np.asarray(ids)))
-            if low < 0 or high >= config.vocab_size:
-                raise ValueError(
-                    f"ids must lie in 0 .. {config.vocab_size - 1}, got {low} .. {high}: another tokenizer?"
-                )
+        self._check_ids("ids", ids)
         if state is not None:
             expected = jax.eval_shape(lambda: self.initial_state(ids.shape[0]))
             given = jax.tree.map(lambda leaf: tuple(leaf.shape), state)
@@ -244,6 +245,18 @@ class LanguageModel(nn.Module):
                 raise ValueError(
                     f"the state belongs to another model or batch: expected {wanted}, got {given}; begin with "
                     "initial_state(batch)."
+                )
+
+    def _check_ids(self, name: str, ids) -> None:
+        if ids.ndim != 2 or 0 in ids.shape or not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(
+                f"{name} must be integers [b, t], not empty, got {ids.dtype} {ids.shape}."
+            )
+        if is_concrete(ids):
+            low, high = int(np.min(np.asarray(ids))), int(np.max(np.asarray(ids)))
+            if low < 0 or high >= self.config.vocab_size:
+                raise ValueError(
+                    f"{name} must lie in 0 .. {self.config.vocab_size - 1}, got {low} .. {high}: another tokenizer?"
                 )
 
 
@@ -306,6 +319,7 @@ def _remember(memory, x, state, segments, lengths, deterministic: bool):
     """Runs a `FastWeightMemory` on [d, b, t]."""
     if segments is not None:
         raise ValueError("memory_layers take no segments: the memory has no resets.")
-    mask = None if lengths is None else jnp.arange(x.shape[-1]) < lengths[:, None]
-    y, state = memory.extend(jnp.moveaxis(x, 0, -1), state, mask, deterministic=deterministic)
+    y, state = memory.extend(
+        jnp.moveaxis(x, 0, -1), state, lengths=lengths, deterministic=deterministic
+    )
     return jnp.moveaxis(y, -1, 0), state

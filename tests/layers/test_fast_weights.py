@@ -100,6 +100,21 @@ def test_parts_and_single_steps_give_what_the_whole_gives(random_variables):
     chex.assert_trees_all_close(state, last, atol=1e-6)
 
 
+def test_padding_leaves_the_state_as_it_is_before_it(random_variables):
+    x, layer = signal(), FastWeightMemory(D)
+    variables = random_variables(layer, x)
+    extend = jax.jit(partial(layer.apply, method="extend"))
+    _, state = extend(variables, x[:, :5], None)
+    lengths = np.array([7, 2])  # as many steps as the convolution reads, and fewer
+    _, padded = extend(variables, x, state, lengths=lengths)
+    for row, length in enumerate(lengths):
+        after = state
+        for t in range(length):
+            _, after = extend(variables, x[:, t : t + 1], after)
+        for found, expected in zip(padded, after, strict=True):
+            np.testing.assert_allclose(found[row], expected[row], atol=1e-6)
+
+
 def test_single_additive_steps_give_what_the_whole_gives(random_variables):
     x, layer = signal(3), FastWeightMemory(D, error_correcting=False, conv_size=0)
     variables, state = random_variables(layer, x), layer.initial_state((2,))
