@@ -1,0 +1,243 @@
+"""Bits per byte of language models in equal time: causal resonance beside a Transformer, and what each part adds.
+
+    taskset -c 0 python -m experiments.text [--only kjv-resonance-0 ...] [--results PATH] [--linux-doc FOLDER]
+
+Equal time is equal CPU time of one core: `BUDGET` seconds, compilation and evaluation apart; other work on the machine
+then changes how long a run takes, and hardly what it reaches. Both models have 1.4 M parameters, the same blocks, MLP,
+optimiser and schedule (linear to 0), each with its own context and rate. The test text is read once, from its first
+byte to its last: by resonance with its state carried on, by attention in windows that overlap by half, of which the
+second half counts. Runs that the file has are not repeated.
+
+Data: first 90 % of the text to train, last 5 % to test. Device: CPU, one core.
+"""
+
+import argparse
+import dataclasses
+import fcntl
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from resonance_jax.data.corpus import Corpus, compression_bits_per_byte, load_corpus
+from resonance_jax.data.packing import PackedBatches, Tokens, encode_corpus, sequential_windows
+from resonance_jax.data.tokenizer import make_tokenizer
+from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
+from resonance_jax.training.optimizer import label_parameters
+from resonance_jax.training.result import surroundings, write_atomically
+
+RESULTS = Path(__file__).parent / "results" / "text.json"
+BUDGET, SHORT = 1200.0, 300.0  # CPU seconds
+WARMUP = 100  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    corpus: str
+    model: LanguageModelConfig
+    context: int
+    batch: int
+    rate: float
+    pole_rate: float
+    """Of magnitudes and phases."""
+    seed: int = 0
+    budget: float = BUDGET
+
+
+RESONANCE = Job(
+    "kjv",
+    LanguageModelConfig(hidden_dim=192, mlp_dim=384, max_radius=0.995, dtype="bfloat16"),
+    context=512,
+    batch=8,
+    rate=4e-3,
+    pole_rate=2e-3,
+)
+TRANSFORMER = Job(
+    "kjv",
+    LanguageModelConfig(
+        hidden_dim=192,
+        mlp_dim=320,
+        mixer="attention",
+        num_heads=6,
+        max_length=256,
+        dtype="bfloat16",
+    ),
+    context=256,
+    batch=16,
+    rate=3e-3,
+    pole_rate=3e-3,
+)
+
+
+def variant(**changes: Any) -> Job:
+    """The resonance model with other fields, for a quarter of the time."""
+    model = dataclasses.replace(RESONANCE.model, **changes)
+    return dataclasses.replace(RESONANCE, model=model, budget=SHORT)
+
+
+JOBS = {
+    f"{corpus}-{name}-{seed}": dataclasses.replace(job, corpus=corpus, seed=seed)
+    for seed in (0, 1, 2)
+    for corpus in ("kjv", "linux_doc")
+    for name, job in (("resonance", RESONANCE), ("transformer", TRANSFORMER))
+} | {
+    "short-resonance": variant(),
+    "short-transformer": dataclasses.replace(TRANSFORMER, budget=SHORT),
+    "short-no-gate": variant(gate=False),
+    "short-no-convolution": variant(conv_size=0),
+    "short-one-rate": dataclasses.replace(variant(), pole_rate=RESONANCE.rate),
+    "short-magnitude-only": variant(component="magnitude"),
+    "short-delta-memory": variant(memory_layers=(2,)),
+}
+
+
+def make_optimizer(job: Job) -> optax.GradientTransformation:
+    """AdamW for matrices and tables, Adam without decay for poles; the caller scales updates by the schedule."""
+
+    def chain(rate: float, decay: float):
+        return optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.scale_by_adam(0.9, 0.98),
+            optax.add_decayed_weights(decay, lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)),
+            optax.scale(-rate),
+        )
+
+    poles = chain(job.pole_rate, 0.0)
+    groups: dict[Any, Any] = {"other": chain(job.rate, 0.1), "magnitude": poles, "phase": poles}
+    return optax.partition(groups, label_parameters)
+
+
+def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]:
+    """Trains for the job's budget; returns the model, its parameters and what it took."""
+    model = LanguageModel(job.model)
+    params = jax.jit(model.init)(jax.random.key(job.seed), np.zeros((1, 8), np.int32))["params"]
+    optimizer = make_optimizer(job)
+    state = jax.jit(optimizer.init)(params)
+
+    def step(params, state, ids, labels, scale):
+        def loss(params):
+            losses, _ = model.apply({"params": params}, ids, labels, method="losses")
+            return losses.mean()
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        updates = jax.tree.map(lambda update: scale * update, updates)
+        return optax.apply_updates(params, updates), state, value
+
+    batches = PackedBatches(tokens, job.context, job.batch, seed=job.seed)
+    first = next(batches)
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(
+        params, state, first["inputs"], first["labels"], jnp.float32(1)
+    )
+    compiled = compiled.compile()
+    curve, losses, steps, seconds = [], [], 0, 0.0
+    start, wall = time.process_time(), time.time()
+    while seconds < job.budget:
+        scale = min(1.0, (steps + 1) / WARMUP) * (1 - seconds / job.budget)
+        batch = next(batches)
+        params, state, loss = compiled(
+            params, state, batch["inputs"], batch["labels"], jnp.float32(scale)
+        )
+        losses.append(float(loss) / np.log(2))
+        steps += 1
+        seconds = time.process_time() - start
+        if seconds // 60 > len(curve):
+            curve.append(round(float(np.mean(losses[-50:])), 4))
+            print(f"  {seconds:.0f} s, {steps} steps: {curve[-1]:.3f} bits", flush=True)
+    taken = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "steps": steps,
+        "tokens": steps * job.context * job.batch,
+        "cpu_seconds": seconds,
+        "wall_seconds": time.time() - wall,
+        "training_bits_by_minute": curve,
+    }
+    return model, params, taken
+
+
+def bits_per_byte(model: LanguageModel, params: Any, tokens: Tokens, window: int) -> float:
+    """−Σ log₂ p of every byte of a text, over its bytes."""
+    total = 0.0
+    if model.config.mixer == "attention":
+        ids = np.asarray(tokens.ids, np.int32)
+        half = window // 2
+        score = jax.jit(lambda p, i, y: model.apply({"params": p}, i, y, method="losses")[0])
+        starts = np.arange(0, len(ids) - 1, half)
+        padded = np.pad(ids, (half, window + 1))  # window i counts its labels in half … window
+        for group in np.split(starts, np.arange(64, len(starts), 64)):
+            places = np.resize(group, 64)[:, None] + np.arange(window + 1)
+            rows = padded[places]
+            found = np.asarray(score(params, rows[:, :-1], rows[:, 1:]))[: len(group), half:]
+            label = group[:, None] + 1 + np.arange(half)
+            counts = (label < len(ids)) & (rows[: len(group), half + 1 :] != tokens.end_of_text)
+            total += float(np.sum(found * counts))
+        return total / np.log(2) / tokens.num_bytes
+    score = jax.jit(lambda p, i, y, s: model.apply({"params": p}, i, y, s, method="losses"))
+    state = model.initial_state(1)
+    for batch in sequential_windows(tokens, 4096, 1):
+        found, state = score(params, batch["inputs"], batch["labels"], state)
+        total += float(jnp.sum(found * batch["weight"]))
+    return total / np.log(2) / tokens.num_bytes
+
+
+def add(path: Path, table: str, name: str, row: dict[str, Any]) -> None:
+    """Adds a row to the file; several processes may."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        record = json.loads(path.read_text()) if path.exists() else {"runs": {}, "compressors": {}}
+        record[table][name] = row
+        write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def run(name: str, job: Job, corpus: Corpus, path: Path, saved: Path | None) -> None:
+    """Trains one job, measures it, and writes its row."""
+    print(name, flush=True)
+    tokenizer = make_tokenizer("bytes")
+    splits = [
+        encode_corpus(documents, tokenizer, corpus.name)
+        for documents in (corpus.train, corpus.validation, corpus.test)
+    ]
+    model, params, row = train(job, splits[0])
+    if saved is not None:
+        saved.mkdir(parents=True, exist_ok=True)
+        flat = jax.tree_util.tree_leaves_with_path(params)
+        arrays: dict[str, Any] = {jax.tree_util.keystr(place): leaf for place, leaf in flat}
+        np.savez(saved / f"{name}.npz", **arrays)
+    for split, tokens in zip(("validation", "test"), splits[1:], strict=True):
+        row[f"{split}_bits_per_byte"] = bits_per_byte(model, params, tokens, job.context)
+    row["job"] = dataclasses.asdict(job)
+    add(path, "runs", name, row | surroundings())
+    print(f"{name}: {row['test_bits_per_byte']:.4f} bits per byte", flush=True)
+
+
+def main() -> None:
+    """Runs the jobs that the file does not have."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=list(JOBS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--linux-doc", type=Path, default=None)
+    parser.add_argument("--save", type=Path, default=None, help="folder for the parameters")
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        job = JOBS[name]
+        record = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+        if name in record.get("runs", {}):
+            continue
+        folder = arguments.linux_doc if job.corpus == "linux_doc" else None
+        corpus = load_corpus(job.corpus, folder)
+        if job.corpus not in record.get("compressors", {}):
+            add(arguments.results, "compressors", job.corpus, compression_bits_per_byte(corpus))
+        run(name, job, corpus, arguments.results, arguments.save)
+
+
+if __name__ == "__main__":
+    main()
