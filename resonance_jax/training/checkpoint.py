@@ -39,8 +39,8 @@ class Restored:
     """NumPy arrays: "params", "ema_params" and "collections" (where kept) and the "rest" of the state."""
     host: dict[str, Any]
     """What the loop saved beside the arrays."""
-    config: TrainConfig
-    """Configuration of the run."""
+    config: Any
+    """Configuration of the run, a `TrainConfig` or of the type that the store was told."""
     best: int | None
     """Step of the best checkpoint so far, where there is one."""
     unreadable: tuple[int, ...] = ()
@@ -52,15 +52,22 @@ class CheckpointStore:
 
     Args:
         directory: folder of the checkpoints, made if absent.
-        config: configuration of the run; None takes whatever was saved.
+        config: configuration of the run, a `TrainConfig` or `LanguageTrainConfig`; None takes whatever was saved.
         read_only: never writes, moves or deletes anything.
+        config_type: the type of what was saved, where no configuration is given.
     """
 
     def __init__(
-        self, directory: str | Path, config: TrainConfig | None = None, *, read_only: bool = False
+        self,
+        directory: str | Path,
+        config: Any = None,
+        *,
+        read_only: bool = False,
+        config_type: type = TrainConfig,
     ) -> None:
         self.directory = Path(directory).resolve()
         self._config = config
+        self._config_type = config_type if config is None else type(config)
         self._read_only = read_only
         self._best: int | None = None
         self._saving: int | None = None
@@ -182,7 +189,7 @@ class CheckpointStore:
         check_seal(self.directory / str(step))
         saved = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))
         meta = saved["host"]
-        config = TrainConfig.from_dict(meta["config"])
+        config = self._config_type.from_dict(meta["config"])
         if self._config is not None:
             check_same_run(self._config, config, self.directory)
         target = allocate(meta["leaves"])
@@ -241,7 +248,7 @@ class CheckpointStore:
         self._manager = self._open()
 
 
-def check_same_run(config: TrainConfig, saved: TrainConfig, place: Path) -> None:
+def check_same_run(config: Any, saved: Any, place: Path) -> None:
     """Raises CheckpointMismatchError, naming the fields, if a run cannot continue with `config`."""
     names = [n for n in config_differences(config, saved) if n not in RESUMABLE_FIELDS]
     if names:
@@ -259,7 +266,7 @@ def _is_no_orbax_error(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
-def _field(config: TrainConfig, name: str) -> Any:
+def _field(config: Any, name: str) -> Any:
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)

@@ -39,6 +39,25 @@ def train_all(
     Raises:
         ValueError: if there is no configuration, they are not of one experiment, or two share a folder.
     """
+    folders = run_directories(configs, root)
+    done = []
+    for config, folder in zip(configs, folders, strict=True):
+        done.append(train_and_evaluate(config, folder, **options))
+        if results is not None:
+            write_results(results, done, configs, command=command)
+    spectra = {folder: read_spectra(folder) for folder in folders}
+    report = write_report(
+        Path(root) / configs[0].experiment / "report.html", folders, spectra, command=command
+    )
+    return done, report
+
+
+def run_directories(configs: Sequence[Any], root: str | Path) -> list[Path]:
+    """Returns the folder of each run.
+
+    Raises:
+        ValueError: if there is no configuration, they are not of one experiment, or two share a folder.
+    """
     experiments = sorted({config.experiment for config in configs})
     if len(experiments) != 1:
         raise ValueError(f"expected runs of one experiment, got {experiments or 'none'}.")
@@ -46,16 +65,7 @@ def train_all(
     twice = [folder for folder, count in Counter(folders).items() if count > 1]
     if twice:
         raise ValueError(f"each run needs a model and a seed of its own; twice: {twice[0]}.")
-    done = []
-    for config in configs:
-        done.append(train_and_evaluate(config, run_directory(config, root), **options))
-        if results is not None:
-            write_results(results, done, configs, command=command)
-    spectra = {folder: read_spectra(folder) for folder in folders}
-    report = write_report(
-        Path(root) / experiments[0] / "report.html", folders, spectra, command=command
-    )
-    return done, report
+    return folders
 
 
 def read_spectra(run_dir: str | Path, data_dir: str | Path | None = None) -> list[LayerSpectrum]:
@@ -116,9 +126,9 @@ def _summary(group: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
-def plain_differences(config: TrainConfig) -> dict[str, Any]:
+def plain_differences(config: Any) -> dict[str, Any]:
     """Returns the fields that are not at their defaults, as JSON values; the model always as a whole."""
-    defaults = TrainConfig().to_dict()
+    defaults = type(config)().to_dict()
     values = config.to_dict()
     skip = {"seed", "data_dir"}
     return {

@@ -2,15 +2,23 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig, model_name
 from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.training.fields import (
+    Rule,
+    build,
+    check_fields,
+    clip,
+    fraction,
+    is_folder_name,
+    is_int,
+    positive_int,
+    rate,
+    to_plain,
+)
 
 ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig
 
@@ -88,10 +96,7 @@ class TrainConfig:
     """Write TensorBoard events too; needs the package tensorboardX."""
 
     def __post_init__(self) -> None:
-        for rule in _RULES:
-            value = getattr(self, rule.field)
-            if not rule.holds(value):
-                raise ValueError(f"TrainConfig.{rule.field} must be {rule.expected}, got {value!r}")
+        check_fields(self, _RULES)
         if not isinstance(self.model, ModelConfig):
             kinds = ", ".join(kind.__name__ for kind, _ in MODELS.values())
             raise ValueError(f"TrainConfig.model must be one of {kinds}, got {self.model!r}")
@@ -106,7 +111,7 @@ class TrainConfig:
         """Returns plain JSON values; the model carries its short name as `kind`."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         model = {"kind": self.model_name} | dataclasses.asdict(self.model)
-        return _plain(fields | {"model": model})
+        return to_plain(fields | {"model": model})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
@@ -116,7 +121,7 @@ class TrainConfig:
         kind = model.pop("kind", None)
         if kind not in MODELS:
             raise ValueError(f"unknown model {kind!r}; known: {', '.join(MODELS)}")
-        return _build(cls, values | {"model": _build(MODELS[kind][0], model)})
+        return build(cls, values | {"model": build(MODELS[kind][0], model)})
 
     def to_json(self) -> str:
         """Returns the configuration as indented JSON."""
@@ -128,13 +133,13 @@ class TrainConfig:
         return cls.from_dict(json.loads(text))
 
 
-def config_differences(a: TrainConfig, b: TrainConfig) -> list[str]:
-    """Names the fields in which two configurations differ, dotted, in the order of the fields.
+def config_differences(a: Any, b: Any) -> list[str]:
+    """Names the fields in which two configurations of one type differ, dotted, in the order of the fields.
 
     Models of different kinds differ in `model` as a whole.
     """
     names = []
-    for field in dataclasses.fields(TrainConfig):
+    for field in dataclasses.fields(a):
         left, right = getattr(a, field.name), getattr(b, field.name)
         if field.name != "model" or type(left) is not type(right):
             names += [field.name] * (left != right)
@@ -144,77 +149,14 @@ def config_differences(a: TrainConfig, b: TrainConfig) -> list[str]:
     return names
 
 
-def _build(cls: type, values: dict[str, Any]) -> Any:
-    """Calls a dataclass with JSON values: lists become tuples, unknown names are an error."""
-    names = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise ValueError(
-            f"{cls.__name__} has no field {', '.join(unknown)}; was it written by another version?"
-        )
-    return cls(**{name: _tuples(value) for name, value in values.items()})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    """Turns tuples into lists and dtypes into their names."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return np.dtype(value).name
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-    field: str
-    holds: Callable[[Any], bool]
-    expected: str
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _positive_int(field: str) -> _Rule:
-    return _Rule(field, lambda v: _is_int(v) and v >= 1, "an integer of at least 1")
-
-
-def _rate(field: str) -> _Rule:
-    return _Rule(field, lambda v: _is_real(v) and v >= 0, "a finite number of at least 0")
-
-
-def _clip(field: str) -> _Rule:
-    return _Rule(field, lambda v: v is None or (_is_real(v) and v > 0), "a positive number or None")
-
-
-def _fraction(field: str) -> _Rule:
-    return _Rule(field, lambda v: _is_real(v) and 0 <= v < 1, "in [0, 1)")
-
-
-def _is_folder_name(value: Any) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
-
-
 _RULES = (
-    _Rule("experiment", _is_folder_name, "a name that can be a folder"),
-    _Rule("dataset", lambda v: isinstance(v, str) and v != "", "the name of a data set"),
-    _Rule("seed", lambda v: _is_int(v) and 0 <= v < 2**31, "an integer in [0, 2**31)"),
-    *map(_positive_int, ("num_epochs", "batch_size", "accumulation_steps", "max_skipped_steps")),
-    *map(_positive_int, ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every")),
-    *map(
-        _rate, ("learning_rate", "learning_rate_magnitude", "learning_rate_phase", "weight_decay")
-    ),
-    *map(_clip, ("gradient_clip", "gradient_clip_magnitude", "gradient_clip_phase")),
-    *map(_fraction, ("warmup_fraction", "ema_decay", "label_smoothing", "validation_fraction")),
-    _Rule("schedule", lambda v: v in SCHEDULES, f"one of {SCHEDULES}"),
+    Rule("experiment", is_folder_name, "a name that can be a folder"),
+    Rule("dataset", lambda v: isinstance(v, str) and v != "", "the name of a data set"),
+    Rule("seed", lambda v: is_int(v) and 0 <= v < 2**31, "an integer in [0, 2**31)"),
+    *map(positive_int, ("num_epochs", "batch_size", "accumulation_steps", "max_skipped_steps")),
+    *map(positive_int, ("checkpoint_every", "keep_checkpoints", "log_every", "eval_every")),
+    *map(rate, ("learning_rate", "learning_rate_magnitude", "learning_rate_phase", "weight_decay")),
+    *map(clip, ("gradient_clip", "gradient_clip_magnitude", "gradient_clip_phase")),
+    *map(fraction, ("warmup_fraction", "ema_decay", "label_smoothing", "validation_fraction")),
+    Rule("schedule", lambda v: v in SCHEDULES, f"one of {SCHEDULES}"),
 )

@@ -26,7 +26,7 @@ from resonance_jax.training.signals import noticed_signals
 from resonance_jax.training.state_arrays import CheckpointError
 
 
-def run_directory(config: TrainConfig, root: str | Path = "runs") -> Path:
+def run_directory(config: Any, root: str | Path = "runs") -> Path:
     """Returns the usual folder of a run: `<root>/<experiment>/<model>-seed<seed>`."""
     return Path(root) / config.experiment / f"{config.model_name}-seed{config.seed}"
 

@@ -1,6 +1,6 @@
 """The optimizer: magnitudes, phases and all other parameters each by their own rate and clipping."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,11 +14,11 @@ GROUPS = ("magnitude", "phase", "other")
 LABELS: Mapping[str, str] = {
     "log_magnitude": "magnitude",
     "phase": "phase",
-    # A resonator's pole: how fast it decays.
-    "log_decay": "magnitude",
     # The parts of w = exp(a + ib) ≈ 1 + a + ib: near the identity these are log-magnitude and phase.
     "real": "magnitude",
     "imag": "phase",
+    # A resonator's pole: how fast it decays.
+    "log_decay": "magnitude",
     # Angles: a rotation's quaternion moves on a sphere, and α scales the phase of a filter.
     "left_rotation": "phase",
     "right_rotation": "phase",
@@ -170,6 +170,34 @@ def make_optimizer(
     return optimizer
 
 
+def make_paced_optimizer(
+    *, weight_decay: float, gradient_clip: float | None, adam_b2: float
+) -> optax.GradientTransformation:
+    """Makes `make_optimizer`'s optimizer without a schedule: rates are 0 until `with_learning_rates` sets them.
+
+    For a training whose progress is not a count of updates, such as one that ends after a certain time.
+
+    Args:
+        weight_decay: of group "other", on leaves of rank ≥ 2.
+        gradient_clip: largest norm of each group's gradient; None does not clip.
+        adam_b2: decay of Adam's mean of squares.
+    """
+    decays: dict[Hashable, float] = {"magnitude": 0.0, "phase": 0.0, "other": weight_decay}
+    chains = {group: _chain(0.0, gradient_clip, decay, adam_b2) for group, decay in decays.items()}
+    return optax.partition(chains, label_parameters)
+
+
+def with_learning_rates(opt_state: Any, rates: Mapping[str, float]) -> Any:
+    """Returns the state of a `make_paced_optimizer` with other rates, {"magnitude": …, "phase": …, "other": …}."""
+    states = {}
+    for group, masked in opt_state.inner_states.items():
+        clipping, adam = masked.inner_state
+        rate = {"learning_rate": jnp.asarray(rates[group], jnp.float32)}
+        adam = adam._replace(hyperparams=adam.hyperparams | rate)
+        states[group] = masked._replace(inner_state=(clipping, adam))
+    return opt_state._replace(inner_states=states)
+
+
 def learning_rates(opt_state: Any) -> dict[str, jax.Array]:
     """Reads each group's rate, as the latest update used it, from the optimizer's state.
 
@@ -184,9 +212,11 @@ def learning_rates(opt_state: Any) -> dict[str, jax.Array]:
     }
 
 
-def _chain(rate: optax.Schedule, clip: float | None, decay: float) -> optax.GradientTransformation:
+def _chain(
+    rate: optax.Schedule | float, clip: float | None, decay: float, b2: float = 0.999
+) -> optax.GradientTransformation:
     def adam(learning_rate: Any) -> optax.GradientTransformation:
-        return optax.adamw(learning_rate, weight_decay=decay, mask=_is_decayed)
+        return optax.adamw(learning_rate, b2=b2, weight_decay=decay, mask=_is_decayed)
 
     clipping = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
     return optax.chain(clipping, optax.inject_hyperparams(adam)(learning_rate=rate))

@@ -63,7 +63,8 @@ class Program:
 
     def compile(self, state: TrainState, batch: Batch) -> CompiledStep:
         """Compiles the step ahead of time, once for each shape of batch."""
-        shapes = tuple(sorted((name, leaf.shape, str(leaf.dtype)) for name, leaf in batch.items()))
+        leaves, structure = jax.tree.flatten(batch)
+        shapes = structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         if shapes not in self._steps:
             started = time.perf_counter()
             call = train_step.lower(state, batch).compile()

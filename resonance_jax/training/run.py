@@ -51,7 +51,7 @@ class Run:
         self.step = 0
         self.interval = {"loss": 0.0, "accuracy": 0.0, "count": 0}  # Sums since the last log line.
         self.best: dict[str, Any] | None = None
-        self.watch = _Stopwatch()
+        self.watch = Stopwatch()
         self.store = CheckpointStore(run_dir / "checkpoints", config)
         lines, self.messages = self._restore()
         events = run_dir / "tensorboard" if config.tensorboard else None
@@ -233,13 +233,15 @@ class Run:
         )
 
 
-class _Stopwatch:
+class Stopwatch:
     """Seconds spent training, over all resumptions, and the speed since it was last asked."""
 
     def __init__(self) -> None:
+        """Starts with no seconds spent."""
         self.seconds = 0.0
 
     def start(self, step: int) -> None:
+        """Starts the time, at a step."""
         self._then = time.perf_counter()
         self._mark = (step, self.seconds)
 
