@@ -77,6 +77,10 @@ class CausalAttention(nn.Module):
         if state is not None and segments is not None:
             raise ValueError("attention with a cache takes no segments: start each with its own.")
         _, batch, length = x.shape
+        if state is not None:
+            empty = jax.eval_shape(lambda: self.initial_state(batch))
+            for name in AttentionState._fields:
+                check_shape(f"state.{name}", getattr(state, name), getattr(empty, name).shape)
         if segments is not None:
             segments = check_segments(segments, (batch, length))
         if lengths is not None:
@@ -115,10 +119,7 @@ class CausalAttention(nn.Module):
 
     def _store(self, state: AttentionState, key, value, lengths) -> AttentionState:
         """Writes keys and values [b, h, e, t] behind what is stored."""
-        batch, _, _, length = key.shape
-        empty = jax.eval_shape(lambda: self.initial_state(batch))
-        check_shape("state.keys", state.keys, empty.keys.shape)
-        check_shape("state.position", state.position, empty.position.shape)
+        length = key.shape[-1]
 
         def write(buffer, new, at):
             # Not dynamic_update_slice, which would move a write that does not fit.
