@@ -114,7 +114,10 @@ class ChannelConvolution(nn.Module):
         if recent is None:
             recent = jnp.zeros((batch, before, channels), x.dtype)
         check_shape("recent", recent, (batch, before, channels))
-        start = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in_axis=0, out_axis=())
+        # The channels are a batch of filters, not inputs of one.
+        start = nn.initializers.variance_scaling(
+            1.0, "fan_in", "uniform", in_axis=0, out_axis=(), batch_axis=1
+        )
         kernel = self.param("kernel", start, (self.taps, channels), self.param_dtype)
         seen = jnp.concatenate([jnp.transpose(recent, (2, 0, 1)).astype(x.dtype), x], axis=-1)
         if segments is not None:
