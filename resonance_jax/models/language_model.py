@@ -23,6 +23,7 @@ from resonance_jax.array_typing import (
 )
 from resonance_jax.layers.attention import CausalAttention
 from resonance_jax.layers.channels_first import ChannelDense, ChannelNorm, channel_product
+from resonance_jax.layers.embedding import HierarchicalEmbedding, HierarchicalSoftmax
 from resonance_jax.layers.fast_weights import FastWeightMemory
 from resonance_jax.layers.recurrence import COMPONENTS, METHODS, CausalResonance
 from resonance_jax.ops._checks import check_choice, check_shape, is_concrete
@@ -36,6 +37,9 @@ class LanguageModelConfig:
 
     vocab_size: int = 256
     """V, ids 0 … V − 1."""
+    num_frequent: int = 0
+    """0: the embedding is one table of V rows, which the head shares. Else ids are ranks by frequency, the first
+    num_frequent have rows of their own, and embedding and head are hierarchical (`layers.embedding`)."""
     hidden_dim: int = 256
     """Width d of the blocks."""
     num_layers: int = 4
@@ -83,7 +87,7 @@ class LanguageModelConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("mlp_dim", "conv_size"):
+        for name in ("mlp_dim", "conv_size", "num_frequent"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.hidden_dim % self.num_heads:
@@ -104,7 +108,7 @@ class LanguageModelConfig:
 
 
 class LanguageModel(nn.Module):
-    """Embedding → num_layers × (norm → mixer → residual → norm → gated MLP → residual) → norm → the embedding as head.
+    """Embedding → num_layers × (norm → mixer → residual → norm → gated MLP → residual) → norm → head, the embedding's.
 
     Works on [d, b, t] inside (see `layers.channels_first`).
     """
@@ -115,10 +119,19 @@ class LanguageModel(nn.Module):
     def setup(self):
         """Declares the embedding, the blocks and the last norm."""
         config = self.config
-        # The head multiplies by the same table: at this size logits start near 0.
-        start = nn.initializers.normal(config.hidden_dim**-0.5)
-        shape = config.vocab_size, config.hidden_dim
-        self.table = self.param("embedding", start, shape, self.param_dtype)
+        if config.num_frequent:
+            self.codes = HierarchicalEmbedding(
+                config.vocab_size,
+                config.hidden_dim,
+                config.num_frequent,
+                param_dtype=self.param_dtype,
+            )
+            self.head = HierarchicalSoftmax(self.codes, param_dtype=self.param_dtype)
+        else:
+            # The head multiplies by the same table: logits start with variance 1.
+            start = nn.initializers.normal(config.hidden_dim**-0.5)
+            shape = config.vocab_size, config.hidden_dim
+            self.table = self.param("embedding", start, shape, self.param_dtype)
         self.blocks = [
             _Block(config, layer, self.param_dtype, name=f"layer_{layer}")
             for layer in range(config.num_layers)
@@ -163,6 +176,8 @@ class LanguageModel(nn.Module):
         check_shape("labels", labels, ids.shape)
         self._check_ids("labels", labels)
         x, state = self._hidden(ids, state, segments, None, deterministic)
+        if self.config.num_frequent:
+            return -self.head.log_prob(jnp.moveaxis(x, 0, -1), labels), state
         logits = self._logits(x)
         chosen = jax.nn.one_hot(labels, len(logits), axis=0, dtype=logits.dtype)
         losses = jax.nn.logsumexp(logits, axis=0) - jnp.sum(logits * chosen, axis=0)
@@ -221,8 +236,7 @@ class LanguageModel(nn.Module):
     def _hidden(self, ids, state, segments, lengths, deterministic: bool):
         """The last norm's output [d, b, t] and the state after it."""
         self._check(ids, state)
-        # Not `take`, which reads a negative id from the table's end.
-        rows = self.table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        rows = self._embed(ids)
         x = jnp.transpose(rows, (2, 0, 1)) * self.config.hidden_dim**0.5
         states = []
         for block, before in zip(self.blocks, state or (None,) * len(self.blocks), strict=True):
@@ -230,8 +244,16 @@ class LanguageModel(nn.Module):
             states.append(after)
         return self.norm(x), tuple(states)
 
+    def _embed(self, ids):
+        if self.config.num_frequent:
+            return self.codes(ids)
+        # Not `take`, which reads a negative id from the table's end.
+        return self.table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
     def _logits(self, x):
-        """Logits [V, b, t], in float32."""
+        """Logits [V, b, t], in float32; of a hierarchical head log-probabilities."""
+        if self.config.num_frequent:
+            return jnp.moveaxis(self.head.log_probs(jnp.moveaxis(x, 0, -1)), -1, 0)
         dtype = jnp.dtype(self.config.dtype)
         return channel_product(self.table, x, dtype)
 
