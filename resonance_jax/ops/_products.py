@@ -56,7 +56,7 @@ _narrow.defvjp(_narrow_forward, _narrow_backward)
 
 
 def product_of_rows(a, b):
-    """[..., m, k] and [..., n, k] → [..., m, n], a bᵀ, as `product`; the one whose b may be large without a transpose."""
+    """[..., m, k] and [..., n, k] → [..., m, n], a bᵀ, as `product`; b may be large: no transpose of it is needed."""
     b = b.astype(a.dtype)
     return _narrow_rows(a, b) if a.dtype == jnp.bfloat16 else _contract(a, b, a.ndim - 1)
 
