@@ -1,4 +1,4 @@
-"""The command line: `resonance-jax train | tune | evaluate | inspect | claims`. Parses, calls, prints."""
+"""The command line: `resonance-jax train | tune | evaluate | generate | inspect | claims`. Parses, calls, prints."""
 
 import dataclasses
 import difflib
@@ -6,10 +6,11 @@ import importlib.util
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import rich.console
 import rich.live
@@ -18,9 +19,9 @@ import tyro
 from resonance_jax.claims import ledger
 from resonance_jax.claims.page import format_ledger, make_page, summarize_verdicts
 from resonance_jax.models.baselines import MODELS
-from resonance_jax.training import compare, report
+from resonance_jax.training import compare, language, language_compare, report
 from resonance_jax.training import tune as tuning
-from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.language_config import LanguageTrainConfig
 from resonance_jax.training.loop import evaluate_run
 from resonance_jax.training.monitor import NonFiniteGradientError
 from resonance_jax.training.result import write_atomically
@@ -37,7 +38,7 @@ USER_ERRORS = (ValueError, OSError, CheckpointError, NonFiniteGradientError)
 class Train:
     """Trains the models of an experiment, prints a table and writes a report.
 
-    Every field of the experiment's TrainConfig can be overridden: `--num-epochs 3 --model.hidden-dim 64`; list them
+    Every field of the experiment's configuration can be overridden: `--num-epochs 3 --model.hidden-dim 64`; list them
     with `resonance-jax train EXPERIMENT --list`. The same command again continues an interrupted run.
     """
 
@@ -89,6 +90,28 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Generate:
+    """Writes text with a trained language model, as it comes, up to the end of the document it invents."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    prompt: str
+    """The text to go on from."""
+    max_new_tokens: int = 500
+    """Most tokens to write."""
+    temperature: float = 1.0
+    """Below 1 the probable becomes more probable; 0 always takes the most probable token."""
+    top_k: int | None = None
+    """Draw from this many most probable tokens only."""
+    top_p: float | None = None
+    """Draw from the most probable tokens that make up this probability."""
+    min_p: float | None = None
+    """Draw from the tokens at least this many times as probable as the most probable one."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspect:
     """Draws the learned frequencies, magnitudes and phases of a run: a page, and a PNG a layer."""
 
@@ -119,6 +142,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Tune, tyro.conf.subcommand("tune")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Claims, tyro.conf.subcommand("claims")]
 )
@@ -142,7 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _tune(command, overrides, shlex.join(["resonance-jax", *words]))
         if overrides:
             raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
-        run = {Evaluate: _evaluate, Inspect: _inspect, Claims: _claims}[type(command)]
+        run = {
+            Evaluate: _evaluate,
+            Generate: _generate,
+            Inspect: _inspect,
+            Claims: _claims,
+        }[type(command)]
         return run(command)
     except TrainingInterrupted as stop:
         print(stop, file=sys.stderr)
@@ -191,7 +220,7 @@ def _is_experiment(path: Path) -> bool:
 
 def make_configs(
     name: str, models: Sequence[str], seeds: Sequence[int], overrides: Sequence[str]
-) -> list[TrainConfig]:
+) -> list[Any]:
     """Returns one configuration a model and seed, with the overrides applied to each.
 
     Args:
@@ -216,9 +245,10 @@ def make_configs(
     return [dataclasses.replace(config, seed=seed) for config in configs for seed in seeds]
 
 
-def _override(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+def _override(config: Any, overrides: Sequence[str]) -> Any:
+    """Returns a TrainConfig or LanguageTrainConfig with the overrides applied."""
     return tyro.cli(
-        tyro.conf.AvoidSubcommands[TrainConfig],
+        tyro.conf.AvoidSubcommands[type(config)],
         prog=f"resonance-jax train {config.experiment}",
         description=f"Fields of the {config.model_name} run that can be overridden.",
         default=config,
@@ -229,14 +259,18 @@ def _override(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
 def _train(train: Train, overrides: list[str], command: str) -> int:
     if train.list:
         make_configs(train.experiment, train.models, train.seeds, ["--help"])  # prints and leaves
-    results, page = compare.train_all(
-        make_configs(train.experiment, train.models, train.seeds, overrides),
-        train.out,
+    configs = make_configs(train.experiment, train.models, train.seeds, overrides)
+    options: dict[str, Any] = dict(
         command=command,
         results=train.results,
         resume=not train.fresh,
         progress=not train.quiet,
     )
+    if isinstance(configs[0], LanguageTrainConfig):
+        found = language_compare.train_language_models(configs, train.out, **options)
+        _wide_console().print(language_compare.format_language_table(found))
+        return 0
+    results, page = compare.train_all(configs, train.out, **options)
     _wide_console().print(report.format_table(results))
     print(f"report: {page}")
     return 0
@@ -266,8 +300,30 @@ def _tune(tune: Tune, overrides: list[str], command: str) -> int:
 
 
 def _evaluate(evaluate: Evaluate) -> int:
+    if language.is_language_run(evaluate.run):
+        score = language.evaluate_language_model(evaluate.run, evaluate.data_dir)
+        print(f"test: {score.bits_per_byte:.4f} bits/byte, perplexity {score.perplexity:.3f}")
+        return 0
     found = evaluate_run(evaluate.run, evaluate.data_dir)
     print(f"step {found['step']}: test loss {found['loss']:.4f}, accuracy {found['accuracy']:.4f}")
+    return 0
+
+
+def _generate(generate: Generate) -> int:
+    options = dataclasses.asdict(generate)
+    prompt, count = options.pop("prompt"), options.pop("max_new_tokens")
+    run = language.load_language_model(options.pop("run"))
+    pieces = language.write_text(run, prompt, count, **options)
+    print(prompt, end="", flush=True)
+    written, first, started = 0, 0, 0.0
+    for text, tokens in pieces:
+        print(text, end="", flush=True)
+        written += tokens
+        if not started:  # the first piece waited for compilation
+            first, started = written, time.perf_counter()
+    print(flush=True)
+    speed = (written - first) / (time.perf_counter() - started)
+    print(f"{written} tokens" + f", {speed:,.0f} tokens/s" * (written > first), file=sys.stderr)
     return 0
 
 

@@ -21,7 +21,13 @@ from resonance_jax.training.program import Program
 from resonance_jax.training.step import train_step
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if "def get_config" in p.read_text("utf-8"))
+# Language models have a configuration and a training of their own: tests/training/test_language.py.
+SOURCES = {p.stem: p.read_text("utf-8") for p in FOLDER.glob("*.py")}
+NAMES = sorted(
+    name
+    for name, text in SOURCES.items()
+    if "def get_config" in text and "-> LanguageTrainConfig" not in text
+)
 MODELS = {name: importlib.import_module(f"experiments.{name}").MODELS for name in NAMES}
 CASES = [(name, model) for name in NAMES for model in MODELS[name]]
 # One kind an experiment, the last (which compiles fastest) but where another one would be left out.

@@ -1,5 +1,6 @@
 """What a run shows while it trains: a bar in a terminal, a few plain lines elsewhere."""
 
+import math
 import sys
 from types import TracebackType
 from typing import Any
@@ -81,4 +82,35 @@ class ProgressReporter:
         self.note(
             f"{self._title}: epoch {epoch}, {record['split']} loss {record['loss']:.4f}, "
             f"accuracy {record['accuracy']:.4f}{tail}"
+        )
+
+
+class LanguageProgress(ProgressReporter):
+    """Shows the run of a language model in percent, with bits a token, rates, speed and evaluations.
+
+    Args:
+        title: what is trained.
+        enabled: False shows nothing.
+    """
+
+    def __init__(self, title: str, *, enabled: bool = True) -> None:
+        super().__init__(100, PLAIN_LINES, title, enabled=enabled)
+        self._shown = 0
+
+    def train(self, record: dict[str, Any]) -> None:
+        """Takes a "train" record of the metrics; without a terminal, one line for a tenth of the run."""
+        bits, speed = record["loss"] / math.log(2), record["tokens_per_second"]
+        shown = f"step {record['step']}, {bits:.3f} bits/token, {speed:,.0f} tokens/s"
+        if self._bar is not None:
+            percent = int(100 * record["progress"])
+            self._bar.update(self._task, completed=percent, shown=shown)
+        elif (tenth := int(PLAIN_LINES * record["progress"])) > self._shown:
+            self._shown = tenth
+            self.note(f"{self._title}: {record['progress']:.0%}, {shown}")
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Takes an "eval" record."""
+        self.note(
+            f"{self._title}: step {record['step']}, {record['split']} {record['bits_per_byte']:.4f} bits/byte, "
+            f"perplexity {record['perplexity']:.3f}"
         )
