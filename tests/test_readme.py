@@ -50,8 +50,16 @@ def test_a_memory_is_read_together_and_by_content() -> None:
     assert names["y"].shape == (4, 1, 64)
 
 
+def test_language_model_reads_in_parts_and_writes() -> None:
+    block = next(block for block in BLOCKS if "LanguageModel(" in block)
+    names: dict = {}
+    exec(block, names)
+    np.testing.assert_allclose(names["rest"], names["logits"][:, 20:], rtol=1e-4, atol=1e-5)
+    assert names["written"].ids.shape == (1, 10)
+
+
 def test_every_example_is_run() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
 
 
 @pytest.mark.parametrize("target", ["train", "test"])
