@@ -248,7 +248,11 @@ class LanguageModel(nn.Module):
         if self.config.num_frequent:
             return self.codes(ids)
         # Not `take`, which reads a negative id from the table's end.
-        return self.table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        return (
+            jnp.asarray(self.table)
+            .at[ids]
+            .get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        )
 
     def _logits(self, x):
         """Logits [V, b, t], in float32; of a hierarchical head log-probabilities."""
