@@ -218,8 +218,9 @@ class _Bank(nn.Module):
         )()
 
         def spread(key):
-            bank = draw(key)
-            noise = 0.02 * jax.random.normal(key, (2, *bank.phase.shape))
+            ones = jnp.ones_like(phase) + 0j
+            bank = recurrence.normalize(ResonatorBank(log_decay, phase, ones))
+            noise = 0.02 * jax.random.normal(key, (2, *phase.shape))
             return jnp.log(jnp.abs(bank.readout)) + noise[0], noise[1]
 
         log_magnitude, angle = _Polar(

@@ -89,8 +89,19 @@ def ring_bank(
     area = jax.random.uniform(radius_key, shape, minval=min_radius**2, maxval=max_radius**2)
     phase = jax.random.uniform(phase_key, shape, maxval=max_phase)
     ones = jax.lax.complex(jnp.ones_like(phase), jnp.zeros_like(phase))
-    bank = ResonatorBank(jnp.log(-0.5 * jnp.log(area)), phase, ones)
-    return bank._replace(readout=ones / jnp.sqrt(core.output_variance(bank))[:, None])
+    return normalize(ResonatorBank(jnp.log(-0.5 * jnp.log(area)), phase, ones))
+
+
+def normalize(bank: ResonatorBank) -> ResonatorBank:
+    """Scales each head's readouts so that Σ_τ h[τ]² = 1: white noise keeps its variance.
+
+    >>> import jax
+    >>> bank = normalize(ring_bank(jax.random.key(0), 1, 4, max_radius=0.9))
+    >>> round(float((kernel(bank, 500) ** 2).sum()), 3)
+    1.0
+    """
+    variance = core.output_variance(core.widened(bank))
+    return bank._replace(readout=bank.readout / jnp.sqrt(variance)[:, None])
 
 
 def poles(bank: ResonatorBank) -> Poles:
