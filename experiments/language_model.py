@@ -2,7 +2,7 @@
 
 Claim: in equal time resonance predicts the text better, and writes from a state of constant size.
 Command: resonance-jax train language_model --seeds 0 1 2
-    the documentation of Linux: resonance-jax train language_model --corpus linux_doc --data-dir FOLDER --resets True
+    the documentation of Linux: resonance-jax train language_model --corpus linux_doc --data-dir FOLDER --resets
 Text:    resonance-jax generate runs/language_model/resonance-seed0 --prompt "In the beginning"
 Data: 4.2 MB; the first 90 % to train, the next 5 % to validate, the last 5 % to test.
 """
