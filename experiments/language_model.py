@@ -2,7 +2,8 @@
 
 Claim: in equal time resonance predicts the text better, and writes from a state of constant size.
 Command: resonance-jax train language_model --seeds 0 1 2
-    the documentation of Linux: resonance-jax train language_model --corpus linux_doc --data-dir FOLDER --resets
+    the documentation of Linux: resonance-jax train language_model --experiment linux_doc \
+        --corpus linux_doc --data-dir FOLDER --resets
 Text:    resonance-jax generate runs/language_model/resonance-seed0 --prompt "In the beginning"
 Data: 4.2 MB; the first 90 % to train, the next 5 % to validate, the last 5 % to test.
 """
@@ -24,7 +25,7 @@ def get_config(model: str = "resonance") -> LanguageTrainConfig:
         model={
             "resonance": LanguageModelConfig(**SHAPE, mlp_dim=384),
             "transformer": LanguageModelConfig(
-                **SHAPE, mlp_dim=320, mixer="attention", num_heads=6
+                **SHAPE, mlp_dim=320, mixer="attention", num_heads=6, max_length=512
             ),
         }[model],
         learning_rate=rate,

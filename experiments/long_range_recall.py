@@ -166,7 +166,7 @@ def test(state: TrainState, task: str, seed: int, length: int, budget: Budget = 
     rng = np.random.default_rng([seed, 1, length])
     scores = []
     for _ in range(budget.test_batches):
-        batch = make_batch(task, rng, length, 8)
+        batch = make_batch(task, rng, length, 32)
         options = dict(apply_fn=state.apply_fn, loss_fn=answer_loss)
         scores.append(float(eval_step(state.eval_variables, batch, **options)["accuracy"]))
     return float(np.mean(scores))

@@ -328,6 +328,8 @@ def _generate(generate: Generate) -> int:
 
 
 def _inspect(inspect: Inspect) -> int:
+    if language.is_language_run(inspect.run):
+        raise ValueError(f"{inspect.run} holds a language model, which has no spectra to draw.")
     spectra = compare.read_spectra(inspect.run, inspect.data_dir)
     page = inspect.out or inspect.run / "inspection" / "index.html"
     for path in report.write_inspection(page, spectra, f"Learned spectra of {inspect.run}"):

@@ -120,6 +120,11 @@ class CausalAttention(nn.Module):
     def _store(self, state: AttentionState, key, value, lengths) -> AttentionState:
         """Writes keys and values [b, h, e, t] behind what is stored."""
         length = key.shape[-1]
+        if (
+            lengths is not None
+        ):  # what padding holds may be NaN, which no mask would keep out of a product
+            inside = (jnp.arange(length) < lengths[:, None])[:, None, None]
+            key, value = jnp.where(inside, key, 0), jnp.where(inside, value, 0)
 
         def write(buffer, new, at):
             # Not dynamic_update_slice, which would move a write that does not fit.

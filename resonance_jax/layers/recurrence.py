@@ -55,7 +55,8 @@ class CausalResonance(nn.Module):
         gate: False leaves silu(g) out.
         component: "magnitude" keeps all phases at 0: decaying averages, without oscillation.
         min_radius, max_radius, max_phase: of the poles at the start, as `ring_bank`.
-        method: "chunked", "fft" or "scan"; they agree to rounding.
+        method: "chunked", "fft" or "scan"; they agree to rounding. With segments "fft" takes "chunked": it would need a
+            transform for each of them.
         chunk_size: of "chunked"; None is its default.
         dropout: rate on the output.
         channels_first: x and y are [d, b, t], the layout without transposes.
@@ -160,9 +161,7 @@ class CausalResonance(nn.Module):
             y, state = recurrence.step(u[..., 0].T, bank, state)
             return y.T[..., None] + direct, state
         options: dict[str, Any] = dict(segments=segments, lengths=lengths, channels_first=True)
-        if self.method == "fft":
-            if segments is not None:
-                options["num_segments"] = u.shape[-1]
+        if self.method == "fft" and segments is None:
             y, state = recurrence.convolve(u, bank, state, **options)
         elif self.method == "scan":
             y, state = recurrence.scan(u, bank, state, **options)

@@ -304,8 +304,10 @@ def _pack(model, prompts, lengths) -> tuple[np.ndarray, np.ndarray]:
         table = np.asarray(prompts)
         ends = np.full(len(table), table.shape[1]) if lengths is None else np.asarray(lengths)
         check_shape("lengths", ends, (len(table),))
-        if np.any(ends > table.shape[1]):
-            raise ValueError(f"lengths must be at most {table.shape[1]}, got {ends.max()}.")
+        if not np.issubdtype(ends.dtype, np.integer) or np.any(
+            (ends < 1) | (ends > table.shape[1])
+        ):
+            raise ValueError(f"lengths must be integers in 1 .. {table.shape[1]}, got {ends}.")
         rows = [row[:end] for row, end in zip(table, ends, strict=True)]
     elif lengths is not None:
         raise ValueError("lengths go with prompts [b, t]; prompts in a list have their own.")

@@ -73,7 +73,8 @@ class LanguageModelConfig:
     dropout: float = 0.0
     """Rate on the output of both branches of each block."""
     dtype: str = "float32"
-    """Of the products' factors; sums, norms and states are float32."""
+    """Of the products' factors; sums, norms and states are float32, and so are products of fewer than 64 steps and
+    those of memory_layers: with bfloat16 a step differs from the whole text by the rounding of bfloat16."""
 
     def __post_init__(self):
         """Checks each field."""
@@ -93,6 +94,14 @@ class LanguageModelConfig:
         if self.hidden_dim % self.num_heads:
             raise ValueError(
                 f"num_heads = {self.num_heads} must divide hidden_dim = {self.hidden_dim}."
+            )
+        if self.mixer == "attention" and self.hidden_dim // self.num_heads % 2:
+            raise ValueError(
+                f"rotary positions need an even hidden_dim / num_heads, got {self.hidden_dim} / {self.num_heads}."
+            )
+        if self.num_frequent >= self.vocab_size:
+            raise ValueError(
+                f"num_frequent must be below vocab_size = {self.vocab_size}, got {self.num_frequent}."
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
@@ -126,7 +135,9 @@ class LanguageModel(nn.Module):
                 config.num_frequent,
                 param_dtype=self.param_dtype,
             )
-            self.head = HierarchicalSoftmax(self.codes, param_dtype=self.param_dtype)
+            self.head = HierarchicalSoftmax(
+                self.codes, dtype=jnp.dtype(config.dtype), param_dtype=self.param_dtype
+            )
         else:
             # The head multiplies by the same table: logits start with variance 1.
             start = nn.initializers.normal(config.hidden_dim**-0.5)
@@ -175,6 +186,9 @@ class LanguageModel(nn.Module):
         """
         check_shape("labels", labels, ids.shape)
         self._check_ids("labels", labels)
+        labels = jnp.asarray(
+            labels, jnp.int32
+        )  # 8-bit ones would wrap in comparisons with the vocabulary
         x, state = self._hidden(ids, state, segments, None, deterministic)
         if self.config.num_frequent:
             return -self.head.log_prob(jnp.moveaxis(x, 0, -1), labels), state
@@ -236,6 +250,7 @@ class LanguageModel(nn.Module):
     def _hidden(self, ids, state, segments, lengths, deterministic: bool):
         """The last norm's output [d, b, t] and the state after it."""
         self._check(ids, state)
+        ids = jnp.asarray(ids, jnp.int32)
         rows = self._embed(ids)
         x = jnp.transpose(rows, (2, 0, 1)) * self.config.hidden_dim**0.5
         states = []

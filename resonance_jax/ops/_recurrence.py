@@ -49,6 +49,10 @@ def prepare(x, bank, state, segments, mask, lengths, channels_first: bool) -> Gi
         state = check_state(state, batch, bank, features)
         state = state.reshape(-1, state.shape[-2], heads, features // heads)
         state = jnp.transpose(state, (2, 1, 3, 0))
+    segments, mask, lengths = (
+        given if given is None or hasattr(given, "shape") else np.asarray(given)
+        for given in (segments, mask, lengths)
+    )
     if segments is not None:
         segments = check_segments(segments, (*batch, length)).reshape(-1, length)
     observed = None
@@ -141,6 +145,7 @@ def convolve(given: Given, num_segments: int | None):
             return y + jnp.where(here, filtered(jnp.where(here, x, 0)), 0), None
 
         y, _ = jax.lax.scan(add, jnp.zeros_like(x), jnp.arange(num_segments))
+        y = jnp.where(given.segments < num_segments, y, jnp.nan)
     if given.state is not None:
         left = product(_real_rows(given.state), _free_response(bank, length))
         left = left.reshape(x.shape)

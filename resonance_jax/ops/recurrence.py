@@ -157,7 +157,7 @@ def convolve(
             from `state`; a row that begins with 1 forgets it.
         mask: bool [*b, t]; hidden steps (False) are read as 0, in their place in time, and give 0.
         lengths: int [*b], 0 … t: the steps from there on are padding. They give 0 and the state is that before them.
-        num_segments: segments at most; needed where `segments` is traced.
+        num_segments: segments at most; needed where `segments` is traced. What lies beyond gives NaN.
         channels_first: the layout of x and y; the one without a transpose.
     Returns:
         y in the shape and dtype of x, and the state after the last step, complex [*b, k, d].

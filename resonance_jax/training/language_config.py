@@ -95,6 +95,15 @@ class LanguageTrainConfig:
                 f"a run ends after num_steps or after time_budget: set one of them and the other to None, got "
                 f"{self.num_steps} and {self.time_budget}"
             )
+        if self.model.num_frequent:
+            raise ValueError(
+                "model.num_frequent needs ids that are ranks by frequency, and tokenizers give others: set it to 0, "
+                "or write a loop of your own on `ops.vocabulary.rank_by_frequency`"
+            )
+        if self.context_length < 2 and self.model.mixer == "attention":
+            raise ValueError(
+                "attention is evaluated in windows of 2 tokens or more: set context_length"
+            )
         if self.resets and self.model.memory_layers:
             raise ValueError("model.memory_layers have no resets: set resets to False")
 

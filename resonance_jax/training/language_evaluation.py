@@ -52,11 +52,12 @@ def score_text(
     length: int,
     batch_size: int,
     resets: bool,
+    stride: int | None = None,
 ) -> TextScore:
     """Scores each token of a text once, given what the model can read of the tokens before it.
 
-    Resonance carries its state along the text. Attention has none to carry: it reads windows that overlap by half, so
-    that a token is given half a window at least, and all before it near the beginning.
+    Resonance carries its state along the text. Attention has none to carry: it reads windows that overlap, so that a
+    token is given length − stride tokens at least, and all before it near the beginning.
 
     Args:
         model: the model.
@@ -65,12 +66,14 @@ def score_text(
         length: n, tokens in a window, ≥ 2 for attention.
         batch_size: b, parts of the text, or windows, that are read side by side.
         resets: forget the state where a document starts.
+        stride: of attention's windows; None is half their length. A smaller one takes longer and scores better.
     Raises:
         ValueError: if an argument is out of range.
     """
     carried = model.config.mixer == "resonance"
     state = model.initial_state(batch_size) if carried else None
-    read = sequential_windows if carried else overlapping_windows
+    stride = length // 2 if stride is None else stride
+    read = sequential_windows if carried else partial(overlapping_windows, stride=stride)
     nats, count = 0.0, 0
     for batch in read(tokens, length, batch_size):
         segments = to_segments(batch["resets"]) if resets else None
@@ -91,20 +94,21 @@ def _sum_losses(model, variables, ids, labels, weight, segments, state):
 
 
 def overlapping_windows(
-    tokens: Tokens, length: int, batch_size: int
+    tokens: Tokens, length: int, batch_size: int, stride: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields batches of windows that begin every ⌊length/2⌋ tokens, as those of `sequential_windows`.
+    """Yields batches of windows that begin every `stride` tokens, as those of `sequential_windows`.
 
     The weight is 1 for each token of the text in one window only, the one in which it has most before it.
 
     Raises:
-        ValueError: if the length is less than 2 or the batch size less than 1.
+        ValueError: if the stride is not in 1 … length − 1 or the batch size is less than 1.
     """
-    if length < 2 or batch_size < 1:
+    if not 1 <= stride < length or batch_size < 1:
         raise ValueError(
-            f"expected windows of 2 tokens or more, 1 or more at once, got {length} and {batch_size}."
+            f"expected windows of 2 tokens or more, a stride below that, and 1 or more at once, got {length}, "
+            f"{stride} and {batch_size}."
         )
-    labels, stride = len(tokens) - 1, length // 2
+    labels = len(tokens) - 1
     windows = 1 + max(0, -(-(labels - length) // stride))
 
     def batch(first: int) -> dict[str, np.ndarray]:

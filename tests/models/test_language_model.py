@@ -325,3 +325,27 @@ def test_bad_segments():
     with pytest.raises(ValueError, match="attention with a cache takes no segments"):
         state = LanguageModel(ATTENTION).initial_state(B)
         call(ATTENTION, IDS, state, segments=SEGMENTS, method="extend")
+
+
+def test_a_hierarchical_vocabulary_has_exact_probabilities_and_trains():
+    config = LanguageModelConfig(
+        vocab_size=20, num_frequent=5, hidden_dim=8, num_layers=1, mlp_dim=8, num_heads=2, num_resonators=2
+    )  # fmt: skip
+    model, ids = LanguageModel(config), np.arange(20).reshape(2, 10).astype(np.uint8)
+    variables = jax.jit(model.init)(jax.random.key(0), ids)
+
+    @jax.jit
+    def measure(variables, ids):
+        def total(variables):
+            losses, _ = model.apply(variables, ids, ids, method="losses")
+            return losses.sum(), losses
+
+        (_, losses), gradient = jax.value_and_grad(total, has_aux=True)(variables)
+        return model.apply(variables, ids), losses, gradient
+
+    logits, losses, gradient = measure(variables, ids)
+    np.testing.assert_allclose(np.exp(logits).sum(-1), 1, rtol=1e-5)
+    chosen = np.take_along_axis(np.asarray(logits), ids[..., None].astype(int), -1)[..., 0]
+    np.testing.assert_allclose(losses, -chosen, rtol=1e-5)
+    assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(gradient))
+    label_parameters(variables["params"])
