@@ -31,6 +31,7 @@ import optax
 from resonance_jax.data.corpus import Corpus, compression_bits_per_byte, load_corpus
 from resonance_jax.data.packing import PackedBatches, Tokens, encode_corpus
 from resonance_jax.data.tokenizer import make_tokenizer
+from resonance_jax.models.generation import generate
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.training.language_evaluation import score_text
 from resonance_jax.training.optimizer import label_parameters
@@ -39,6 +40,7 @@ from resonance_jax.training.result import surroundings, write_atomically
 RESULTS = Path(__file__).parent / "results" / "text.json"
 BUDGET, SHORT = 1200.0, 300.0  # CPU seconds
 WARMUP = 100  # steps
+PROMPT = "And it came to pass"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,9 @@ JOBS = {
     for corpus in ("kjv", "linux_doc")
     for name, job in (("resonance", RESONANCE), ("transformer", TRANSFORMER))
 } | {
+    "kjv-resonance-dropout-0": dataclasses.replace(
+        RESONANCE, model=dataclasses.replace(RESONANCE.model, dropout=0.1)
+    ),
     "short-resonance": variant(),
     "short-transformer": dataclasses.replace(TRANSFORMER, budget=SHORT),
     "short-no-gate": variant(gate=False),
@@ -126,9 +131,13 @@ def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]
     optimizer = make_optimizer(job)
     state = jax.jit(optimizer.init)(params)
 
-    def step(params, state, ids, labels, scale):
+    def step(params, state, ids, labels, scale, count):
+        keys = {"dropout": jax.random.fold_in(jax.random.key(job.seed), count)}
+
         def loss(params):
-            losses, _ = model.apply({"params": params}, ids, labels, method="losses")
+            losses, _ = model.apply(
+                {"params": params}, ids, labels, deterministic=False, rngs=keys, method="losses"
+            )
             return losses.mean()
 
         value, gradient = jax.value_and_grad(loss)(params)
@@ -139,7 +148,7 @@ def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]
     batches = PackedBatches(tokens, job.context, job.batch, seed=job.seed)
     first = next(batches)
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(
-        params, state, first["inputs"], first["labels"], jnp.float32(1)
+        params, state, first["inputs"], first["labels"], jnp.float32(1), jnp.int32(0)
     )
     compiled = compiled.compile()
     curve, losses, steps, seconds = [], [], 0, 0.0
@@ -148,7 +157,7 @@ def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]
         scale = min(1.0, (steps + 1) / WARMUP) * (1 - seconds / job.budget)
         batch = next(batches)
         params, state, loss = compiled(
-            params, state, batch["inputs"], batch["labels"], jnp.float32(scale)
+            params, state, batch["inputs"], batch["labels"], jnp.float32(scale), jnp.int32(steps)
         )
         losses.append(float(loss) / np.log(2))
         steps += 1
@@ -186,22 +195,56 @@ def add(path: Path, table: str, name: str, row: dict[str, Any]) -> None:
         write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
-def run(name: str, job: Job, corpus: Corpus, path: Path, saved: Path | None) -> None:
-    """Trains one job, measures it, and writes its row."""
+def load(job: Job, path: Path) -> tuple[LanguageModel, Any]:
+    """Reads the parameters that `run` saved."""
+    model = LanguageModel(job.model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    with np.load(path) as arrays:
+        return model, jax.tree_util.tree_map_with_path(
+            lambda place, _: jnp.asarray(arrays[jax.tree_util.keystr(place)]), shapes
+        )
+
+
+def sample(model: LanguageModel, params: Any) -> str:
+    """What the model writes behind `PROMPT`: the seed and the temperature were not chosen by the outcome."""
+    prompt = np.frombuffer(PROMPT.encode(), np.uint8).astype(np.int32)
+    count = (
+        min(400, model.config.max_length - len(prompt))
+        if model.config.mixer == "attention"
+        else 400
+    )
+    written = generate(model, {"params": params}, [prompt], count, temperature=0.7, seed=0)
+    return bytes(np.asarray(written.ids[0], np.uint8)).decode("utf-8", "replace")
+
+
+def run(
+    name: str,
+    job: Job,
+    corpus: Corpus,
+    path: Path,
+    saved: Path | None,
+    again: dict[str, Any] | None = None,
+) -> None:
+    """Trains one job, or takes what was saved and its earlier row; measures it, and writes its row."""
     print(name, flush=True)
     tokenizer = make_tokenizer("bytes")
     splits = [
         encode_corpus(documents, tokenizer, corpus.name)
         for documents in (corpus.train, corpus.validation, corpus.test)
     ]
-    model, params, row = train(job, splits[0])
-    if saved is not None:
+    if again is not None and saved is not None:
+        model, params = load(job, saved / f"{name}.npz")
+        row = again | {"trained_at": again.get("trained_at", again["commit"])}
+    else:
+        model, params, row = train(job, splits[0])
+    if saved is not None and again is None:
         saved.mkdir(parents=True, exist_ok=True)
         flat = jax.tree_util.tree_leaves_with_path(params)
         arrays: dict[str, Any] = {jax.tree_util.keystr(place): leaf for place, leaf in flat}
         np.savez(saved / f"{name}.npz", **arrays)
     for split, tokens in zip(("validation", "test"), splits[1:], strict=True):
         row[f"{split}_bits_per_byte"] = bits_per_byte(model, params, tokens, job.context)
+    row["sample"] = sample(model, params)
     row["job"] = dataclasses.asdict(job)
     add(path, "runs", name, row | surroundings())
     print(f"{name}: {row['test_bits_per_byte']:.4f} bits per byte", flush=True)
@@ -214,17 +257,19 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--linux-doc", type=Path, default=None)
     parser.add_argument("--save", type=Path, default=None, help="folder for the parameters")
+    parser.add_argument("--score", action="store_true", help="score what --save has, once more")
     arguments = parser.parse_args()
     for name in arguments.only:
         job = JOBS[name]
         record = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
-        if name in record.get("runs", {}):
+        row = record.get("runs", {}).get(name)
+        if (row is None) == arguments.score:
             continue
         folder = arguments.linux_doc if job.corpus == "linux_doc" else None
         corpus = load_corpus(job.corpus, folder)
         if job.corpus not in record.get("compressors", {}):
             add(arguments.results, "compressors", job.corpus, compression_bits_per_byte(corpus))
-        run(name, job, corpus, arguments.results, arguments.save)
+        run(name, job, corpus, arguments.results, arguments.save, row)
 
 
 if __name__ == "__main__":

@@ -97,32 +97,32 @@ class CausalAttention(nn.Module):
             allowed = places[:, :, None] >= places[:, None, :]
             if segments is not None:
                 allowed &= segments[:, :, None] == segments[:, None, :]
-            values = qkv[2]
+            weights = self._weigh(product, query, key, allowed)
+            read = product_of_rows(qkv[2].astype(weights.dtype), weights)
         else:
             state = self._store(state, key, qkv[2], lengths)
-            key, values = (jnp.swapaxes(part, -1, -2) for part in (state.keys, state.values))
             allowed = places[:, :, None] >= jnp.arange(self.max_length)
-        read = self._attend(query, key, values, allowed[:, None])
-        if state is not None:  # beyond the cache nothing is stored
+            # The cache as it lies: a transpose of it would cost more than the step.
+            weights = self._weigh(product_of_rows, query, state.keys, allowed)
+            read = jnp.swapaxes(product(weights, state.values), -1, -2)
+            # Beyond the cache nothing is stored.
             read = jnp.where((places < self.max_length)[:, None, None], read, jnp.nan)
         y = jnp.transpose(read, (1, 2, 0, 3)).reshape(self.features, batch, length)
         y = ChannelDense(self.features, name="out_proj", **dense)(y)
         return nn.Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype), state
 
-    def _attend(self, query, key, values, allowed):
-        """softmax(Q K) V: [b, h, t, e], [b, h, e, s], [b, h, e, s] → [b, h, e, t]."""
+    def _weigh(self, multiply, query, keys, allowed):
+        """softmax(Q Kᵀ) [b, h, t, s] of queries [b, h, t, e] and keys in the layout that `multiply` takes."""
         dtype = query.dtype if self.dtype is None or query.shape[2] == 1 else self.dtype
-        scores = product(query.astype(dtype), key)
-        scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
-        weights = jax.nn.softmax(scores, axis=-1)
-        return product_of_rows(values.astype(dtype), weights)
+        scores = multiply(query.astype(dtype), keys)
+        scores = jnp.where(allowed[:, None], scores, jnp.finfo(scores.dtype).min)
+        return jax.nn.softmax(scores, axis=-1).astype(dtype)
 
     def _store(self, state: AttentionState, key, value, lengths) -> AttentionState:
         """Writes keys and values [b, h, e, t] behind what is stored."""
         length = key.shape[-1]
-        if (
-            lengths is not None
-        ):  # what padding holds may be NaN, which no mask would keep out of a product
+        if lengths is not None:
+            # What padding holds may be NaN, which no mask would keep out of a product.
             inside = (jnp.arange(length) < lengths[:, None])[:, None, None]
             key, value = jnp.where(inside, key, 0), jnp.where(inside, value, 0)
 

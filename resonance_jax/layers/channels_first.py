@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from resonance_jax.array_typing import (
     ChannelSequence,
+    ProjectedChannels,
     RecentSteps,
     Segments,
     SequenceLengths,
@@ -38,7 +39,7 @@ class ChannelDense(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: ChannelSequence) -> ChannelSequence:
+    def __call__(self, x: ChannelSequence) -> ProjectedChannels:
         """Maps x [d, b, t] to y [features, b, t]."""
         start = nn.initializers.variance_scaling(
             self.scale, "fan_in", "truncated_normal", in_axis=1, out_axis=0

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resonance_jax.array_typing import Array, ClassScores, SequenceLengths, TokenIds
+from resonance_jax.array_typing import Array, ClassScores, SequenceLengths, TokenIds, TokenSequence
 from resonance_jax.models.language_model import LanguageModel
 from resonance_jax.ops._checks import check_shape, is_concrete
 
@@ -39,10 +39,10 @@ class Generated(NamedTuple):
 class _Options(NamedTuple):
     """How to choose, known at compile time; the names are those of `generate`."""
 
-    temperature: float
+    temperature: float | int
     top_k: int | None
-    top_p: float | None
-    min_p: float | None
+    top_p: float | int | None
+    min_p: float | int | None
     stop: tuple[int, ...] = ()
 
 
@@ -55,7 +55,7 @@ class _Carry(NamedTuple):
 
 
 def prefill(
-    model: LanguageModel, variables: Any, ids: TokenIds, lengths: SequenceLengths | None = None
+    model: LanguageModel, variables: Any, ids: TokenSequence, lengths: SequenceLengths | None = None
 ) -> tuple[ClassScores, Any]:
     """Reads prompts and returns the logits [b, V] of the id after each one, and the state to go on from.
 
@@ -111,10 +111,10 @@ def decode_step(
 def sample_logits(
     logits: ClassScores,
     key: Any,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
+    top_p: float | int | None = None,
+    min_p: float | int | None = None,
 ) -> TokenIds:
     """Draws ids [*b] from softmax(logits / temperature), after these filters in this order:
 
@@ -172,10 +172,10 @@ def generate(
     max_new_tokens: int,
     *,
     lengths: Any = None,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
+    top_p: float | int | None = None,
+    min_p: float | int | None = None,
     stop: Iterable[int] = (),
     seed: Any = 0,
 ) -> Generated:
@@ -213,10 +213,10 @@ def stream(
     prompt: Any,
     max_new_tokens: int,
     *,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
+    top_p: float | int | None = None,
+    min_p: float | int | None = None,
     stop: Iterable[int] = (),
     seed: Any = 0,
 ) -> Iterator[np.ndarray]:

@@ -18,8 +18,8 @@ from resonance_jax.array_typing import (
     ClassScores,
     Segments,
     SequenceLengths,
-    TokenIds,
     TokenLogits,
+    TokenSequence,
 )
 from resonance_jax.layers.attention import CausalAttention
 from resonance_jax.layers.channels_first import ChannelDense, ChannelNorm, channel_product
@@ -151,7 +151,7 @@ class LanguageModel(nn.Module):
 
     def __call__(
         self,
-        ids: TokenIds,
+        ids: TokenSequence,
         *,
         segments: Segments | None = None,
         deterministic: bool = True,
@@ -170,8 +170,8 @@ class LanguageModel(nn.Module):
 
     def losses(
         self,
-        ids: TokenIds,
-        labels: TokenIds,
+        ids: TokenSequence,
+        labels: TokenSequence,
         state: Any = None,
         *,
         segments: Segments | None = None,
@@ -213,7 +213,7 @@ class LanguageModel(nn.Module):
 
     def extend(
         self,
-        ids: TokenIds,
+        ids: TokenSequence,
         state: Any,
         *,
         segments: Segments | None = None,
@@ -233,7 +233,7 @@ class LanguageModel(nn.Module):
         return jnp.transpose(self._logits(x), (1, 2, 0)), state
 
     def extend_last(
-        self, ids: TokenIds, state: Any, lengths: SequenceLengths | None = None
+        self, ids: TokenSequence, state: Any, lengths: SequenceLengths | None = None
     ) -> tuple[ClassScores, Any]:
         """As `extend`, with the logits [b, V] of each row's last step alone: lengths are 1 or more."""
         if lengths is not None and is_concrete(lengths) and np.any(np.asarray(lengths) < 1):

@@ -15,8 +15,24 @@ def product(a, b):
     return _narrow(a, b) if a.dtype == jnp.bfloat16 else _contract(a, b, a.ndim - 2)
 
 
+# From 0.11 on some forms of a bfloat16 product that is summed in float32 end in UNIMPLEMENTED on a CPU.
+_WIDEN_ON_CPU = jax.__version_info__ >= (0, 11)
+
+
 def _contract(a, b, axis: int):
     """Sums over the last axis of a and this one of b."""
+    if a.dtype != jnp.bfloat16 or not _WIDEN_ON_CPU:
+        return _multiply(a, b, axis)
+    # The same sums: a product of two bfloat16 numbers is exact in float32.
+    return jax.lax.platform_dependent(
+        a,
+        b,
+        cpu=lambda a, b: _multiply(a.astype(jnp.float32), b.astype(jnp.float32), axis),
+        default=lambda a, b: _multiply(a, b, axis),
+    )
+
+
+def _multiply(a, b, axis: int):
     leading = tuple(range(a.ndim - 2))
     return jax.lax.dot_general(
         a,
