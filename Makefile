@@ -13,7 +13,8 @@ REQUIREMENTS := pyproject.toml experiments/requirements-data.txt
 
 # -qq: errors only.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
-PYTEST := -m pytest -n 2
+# Neighbours share compiled programs: each core takes files of its own, and what is left of the other's at the end.
+PYTEST := -m pytest -n 2 --dist worksteal
 # Compiled programs are kept between runs: half the time of the suite.
 CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 
