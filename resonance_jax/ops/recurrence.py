@@ -129,7 +129,12 @@ def kernel(bank: ResonatorBank, length: int) -> Kernels:
 
 
 def initial_state(bank: ResonatorBank, batch: tuple[int, ...], features: int) -> ResonatorState:
-    """Returns the state of a bank that has read nothing: zeros, complex [*batch, k, d]."""
+    """Returns the state of a bank that has read nothing: zeros, complex [*batch, k, d].
+
+    >>> import jax
+    >>> initial_state(ring_bank(jax.random.key(0), 2, 4), (3,), 6).shape
+    (3, 4, 6)
+    """
     shape = (*batch, bank.phase.shape[1], features)
     return jnp.zeros(shape, jnp.result_type(bank.phase.dtype, jnp.complex64))
 
@@ -164,6 +169,13 @@ def convolve(
     Raises:
         ValueError: if a shape or dtype does not fit, segments decrease or are negative, lengths are out of range, or
             the segments are traced and num_segments is not given.
+
+    >>> import jax, jax.numpy as jnp
+    >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
+    >>> first, state = convolve(x[:7], bank)
+    >>> last, state = convolve(x[7:], bank, state)
+    >>> bool(jnp.allclose(last, convolve(x, bank)[0][7:], atol=1e-5))
+    True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
     if segments is not None:
@@ -184,6 +196,13 @@ def scan(
     """Runs the recurrence by an associative scan: O(t k d log t) and all states in memory; the reference.
 
     Args and Returns as `convolve`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
+    >>> first, state = scan(x[:7], bank)
+    >>> last, state = scan(x[7:], bank, state)
+    >>> bool(jnp.allclose(last, scan(x, bank)[0][7:], atol=1e-5))
+    True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
     return core.finish(given, *core.scan(given))
@@ -209,6 +228,13 @@ def chunked(
     Args:
         chunk_size: T; None is 128, and 32 with segments, where each row of each chunk has a matrix of its own.
     Others, and Returns, as `convolve`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
+    >>> first, state = chunked(x[:7], bank)
+    >>> last, state = chunked(x[7:], bank, state)
+    >>> bool(jnp.allclose(last, chunked(x, bank)[0][7:], atol=1e-5))
+    True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
     if chunk_size is None:
