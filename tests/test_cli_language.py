@@ -6,7 +6,7 @@ import re
 import pytest
 
 from resonance_jax import cli
-from resonance_jax.data.corpus import make_corpus
+from resonance_jax.data.corpus import load_corpus, make_corpus
 from resonance_jax.data.tokenizer import ByteTokenizer
 from resonance_jax.training import language_run
 
@@ -96,7 +96,8 @@ def test_errors_of_generate(run, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.error_message
-def test_an_unknown_corpus(capsys, tmp_path):
+def test_an_unknown_corpus(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(language_run, "load_corpus", load_corpus)  # `run` may have replaced it
     words = ("train", "language_model", "--quiet", "--out", str(tmp_path), "--corpus", "novel")
     assert "unknown corpus 'novel': expected one of kjv" in failure(capsys, *words)
 
