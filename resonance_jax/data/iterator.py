@@ -1,5 +1,6 @@
 """Batches for training, whose order is a function of counters, and for evaluation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from resonance_jax.data.split import Split
 _STATE_KEYS = ("epoch", "position", "seed")
 
 
-class CountedBatches:
+class CountedBatches(ABC):
     """Batches without end, each a function of the seed, the epoch and the position in it; can be set to any place.
 
     A subclass says what an epoch and a batch are, by `_start_epoch` and `_batch`.
@@ -28,13 +29,13 @@ class CountedBatches:
         self._seed = int(seed)
         self._go_to(0, 0)
 
+    @abstractmethod
     def _start_epoch(self, epoch: int) -> None:
         """Prepares the batches of an epoch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _batch(self, epoch: int, position: int) -> Batch:
         """Returns a batch of the epoch that was started last."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Batch]:
         return self

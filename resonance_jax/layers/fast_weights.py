@@ -201,7 +201,8 @@ class FastWeightMemory(nn.Module):
 class CausalConvolution(nn.Module):
     """Filters each channel by taps of its own over the last steps: y_t = Σ_τ w_τ x_{t−τ}, τ = 0 … taps − 1.
 
-    Parameters: `kernel` [taps, d], the present step's tap first, uniform in ±√(3 / taps) at the start.
+    Parameters: `kernel` [taps, d], the present step's tap first, uniform in ±√(3 / (taps · d)) at the start:
+    its fan-in counts the channels too (`ChannelConvolution`'s does not).
 
     Attributes:
         taps: 1 or more; 0 is the identity without parameters.
