@@ -9,6 +9,9 @@ its first byte to its last: by resonance with its state carried on, by attention
 counts. Runs that the file has are not repeated. The compressors are given the training text; a mark before each
 document, which only the models get, is not counted.
 
+Found, one seed: 1.653 for resonance, 1.723 for the Transformer, scored in windows that overlapped by half (trained at
+3783b4d, before the convolution's start was mended); bzip2 1.903, xz 1.958.
+
 Settings: resonance's were the first ones tried, after a few runs of up to 5 minutes; the Transformer's context was
 shortened from 512, where it was slower, and its rate not searched.
 
@@ -99,7 +102,15 @@ JOBS = {
         RESONANCE, model=dataclasses.replace(RESONANCE.model, dropout=0.1)
     ),
     "short-resonance": variant(),
+    "short-resonance-half-rate": dataclasses.replace(variant(), rate=RESONANCE.rate / 2),
+    "short-resonance-double-rate": dataclasses.replace(variant(), rate=RESONANCE.rate * 2),
     "short-transformer": dataclasses.replace(TRANSFORMER, budget=SHORT),
+    "short-transformer-half-rate": dataclasses.replace(
+        TRANSFORMER, budget=SHORT, rate=TRANSFORMER.rate / 2
+    ),
+    "short-transformer-double-rate": dataclasses.replace(
+        TRANSFORMER, budget=SHORT, rate=TRANSFORMER.rate * 2
+    ),
     "short-no-gate": variant(gate=False),
     "short-no-convolution": variant(conv_size=0),
     "short-one-rate": dataclasses.replace(variant(), pole_rate=RESONANCE.rate),
