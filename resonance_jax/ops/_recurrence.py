@@ -148,7 +148,6 @@ def convolve(given: Given, num_segments: int | None):
         y = jnp.where(given.segments < num_segments, y, jnp.nan)
     if given.state is not None:
         left = product(_real_rows(given.state), _free_response(bank, length))
-        left = left.reshape(x.shape)
         y = y + (left if given.segments is None else jnp.where(given.segments == 0, left, 0))
     start = given.state if given.state is not None else _zero_state(given)
     lengths = length if given.lengths is None else given.lengths
@@ -196,35 +195,29 @@ def chunked(given: Given, size: int):
     table = powers(bank, np.arange(size + 1))
     gain = input_gain(bank)
     toeplitz = _toeplitz(_readout_sum(bank.readout * gain, table[..., :size]))
-    into = jnp.swapaxes(_real_columns(gain[..., None] * table[..., size - 1 :: -1]), 1, 2)
     segments = _ChunkSegments.of(given.segments, count, size)
-    rows = (heads, -1, size)
-    if segments is None:
-        y = product(x.reshape(rows), toeplitz)
-        summed = None if count == 1 else product(x.reshape(rows), into)
-    else:
+    start = _real_rows(_zero_state(given) if given.state is None else given.state)
+    starts = start[:, :, :, None]  # [h, e, b, c, 2k]
+    if count > 1:
+        into = jnp.swapaxes(_real_columns(gain[..., None] * table[..., size - 1 :: -1]), 1, 2)
+        read = x if segments is None else jnp.where(segments.in_last, x, 0)
+        goes_on = None if segments is None else segments.goes_on
+        starts = _starts(start, product(read, into), table[..., -1], goes_on)
+    has_state = count > 1 or given.state is not None
+    response = _free_response(bank, size)
+    if segments is not None:
         y = jnp.einsum(
             "hebcs,hst,bcst->hebct",
             x, toeplitz.astype(x.dtype), segments.together.astype(x.dtype),
             precision=jax.lax.Precision.HIGHEST, preferred_element_type=toeplitz.dtype,
             optimize=[(1, 2), (0, 1)],
-        ).reshape(rows)  # fmt: skip
-        summed = product(jnp.where(segments.in_last, x, 0).reshape(rows), into)
-    start = _zero_state(given) if given.state is None else given.state
-    starts = _real_rows(start)[:, :, None]  # [h, e b, 1, 2k]
-    if count > 1:
-        assert summed is not None
-        summed = summed.reshape(heads, channels * batch, count, -1)
-        goes_on = None if segments is None else jnp.tile(segments.goes_on, (channels, 1)).T
-        starts = _starts(starts[:, :, 0], summed, table[..., -1], goes_on)
-    if count > 1 or given.state is not None:
-        left = product(
-            starts.reshape(heads, -1, starts.shape[-1]).astype(x.dtype),
-            _free_response(bank, size).astype(x.dtype),
-        )
-        if segments is not None:
-            left = jnp.where(segments.in_first, left.reshape(x.shape), 0).reshape(left.shape)
-        y = y + left
+        )  # fmt: skip
+        if has_state:
+            y = y + jnp.where(segments.in_first, product(starts.astype(x.dtype), response), 0)
+    elif has_state:
+        y = product(x, toeplitz) + product(starts.astype(x.dtype), response)
+    else:
+        y = product(x, toeplitz)
     y = y.reshape(heads, channels, batch, count * size)[..., :length]
     return y, _chunk_end(given, x, starts, segments)
 
@@ -332,25 +325,25 @@ class _ChunkSegments(NamedTuple):
 
 
 def _starts(first, summed, pole, goes_on):
-    """States before each chunk, [h, e b, c, 2k], from the first and what each chunk adds."""
-    real, imag = (part[:, None] for part in (pole.real, pole.imag))
+    """States before each chunk, [h, e, b, c, 2k], from the first and what each chunk adds."""
+    real, imag = (part[:, None, None] for part in (pole.real, pole.imag))
 
     def advance(state, chunk):
         added, going = chunk
         a, b = jnp.split(state, 2, axis=-1)
         after = jnp.concatenate([real * a - imag * b, real * b + imag * a], axis=-1)
-        after = after if going is None else jnp.where(going[None, :, None], after, 0)
+        after = after if going is None else jnp.where(going[:, None], after, 0)
         return after + added, state
 
-    _, starts = jax.lax.scan(advance, first, (jnp.moveaxis(summed, 2, 0), goes_on))
-    return jnp.moveaxis(starts, 0, 2)
+    goes_on = None if goes_on is None else goes_on.T
+    _, starts = jax.lax.scan(advance, first, (jnp.moveaxis(summed, 3, 0), goes_on))
+    return jnp.moveaxis(starts, 0, 3)
 
 
 def _chunk_end(given: Given, x, starts, segments):
     """The state after the last step, from the state before the chunk that holds it."""
-    heads, channels, batch, count, size = x.shape
+    batch, count, size = x.shape[2:]
     length = given.x.shape[-1]
-    starts = starts.reshape(heads, channels, batch, count, -1)
     if given.lengths is None:
         chunk, steps = count - 1, length - (count - 1) * size
         x, start = x[..., chunk, :], starts[..., chunk, :]
@@ -376,7 +369,7 @@ def _chunk_end(given: Given, x, starts, segments):
 
 def _state_after(bank, x, start, steps):
     """λ^steps start + Σ_{τ<steps} λ^{steps−1−τ} γ x[τ], complex [h, k, e, b]; steps of all rows, or of each [b]."""
-    heads, channels, batch, length = x.shape
+    length = x.shape[-1]
     if isinstance(steps, int):
         x, kept = x[..., :steps], powers(bank, np.array([steps]))[..., None]
     else:
@@ -384,8 +377,8 @@ def _state_after(bank, x, start, steps):
         moved = jnp.take_along_axis(x, jnp.maximum(places, 0)[None, None], axis=-1)
         x, kept = jnp.where(places >= 0, moved, 0), powers(bank, steps)[:, :, None]
     weights = input_gain(bank)[..., None] * powers(bank, np.arange(x.shape[-1])[::-1])
-    added = product(x.reshape(heads, -1, x.shape[-1]), jnp.swapaxes(_real_columns(weights), 1, 2))
-    return kept * start + _complex_state(added.reshape(heads, channels, batch, -1))
+    added = product(x, jnp.swapaxes(_real_columns(weights), 1, 2))
+    return kept * start + _complex_state(added)
 
 
 def _last_segment(segments, lengths):
@@ -421,13 +414,13 @@ def _toeplitz(kernel):
 def _zero_state(given: Given):
     heads, channels, batch, _ = given.x.shape
     dtype = jnp.result_type(given.bank.phase.dtype, jnp.complex64)
-    return jnp.zeros((heads, given.bank.phase.shape[1], channels, batch), dtype)
+    shape = heads, given.bank.phase.shape[1], channels, batch
+    return jnp.zeros_like(given.x, dtype, shape)  # in shard_map, varying as x does
 
 
 def _real_rows(state):
-    """Complex [h, k, e, b] → real [h, e b, 2k]."""
-    rows = jnp.moveaxis(_real_columns(state), 1, -1)
-    return rows.reshape(len(rows), -1, rows.shape[-1])
+    """Complex [h, k, e, b] → real [h, e, b, 2k]."""
+    return jnp.moveaxis(_real_columns(state), 1, -1)
 
 
 def _complex_state(rows):

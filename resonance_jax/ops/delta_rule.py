@@ -73,7 +73,9 @@ def delta_rule(
     batch, length = value.shape[:-2], value.shape[-2]
     output_dtype, dtype = value.dtype, _sum_dtype(query, key, value, rate, state)
     shape = (*batch, value.shape[-1], key.shape[-1])
-    state = jnp.zeros(shape, dtype) if state is None else jnp.asarray(state, dtype)
+    if state is None:
+        state = jnp.zeros_like(value, dtype, shape)  # in shard_map, varying as the values do
+    state = jnp.asarray(state, dtype)
     state = state.reshape(-1, *shape[-2:])
     query, key, value, rate = (
         _split(jnp.asarray(x, dtype), min(chunk_size, length))

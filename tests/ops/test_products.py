@@ -45,6 +45,21 @@ def test_product_and_gradients(dtype, exact, rounded):
         assert error < tolerance
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_rows_of_several_axes(dtype, devices, monkeypatch):
+    """As one axis of rows, whether they are made one or, as one may be sharded, left as they are."""
+    a, b, cotangent = factors(dtype)
+    expected = with_gradients(a, b, cotangent)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    split, pull = jax.vjp(product, a.reshape(3, 2, 4, 5), b)
+    assert split.shape == (3, 2, 4, 6)
+    to_a, to_b = pull(cotangent.reshape(3, 2, 4, 6))
+    for values, wanted in zip((split, to_a, to_b), expected, strict=True):
+        values, wanted = np.asarray(values, np.float32), np.asarray(wanted, np.float32)
+        np.testing.assert_allclose(values.reshape(wanted.shape), wanted, rtol=2**-8, atol=1e-5)
+
+
 def test_float32_is_the_matrix_product():
     a, b, _ = factors("float32")
     np.testing.assert_array_equal(
