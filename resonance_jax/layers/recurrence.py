@@ -128,7 +128,7 @@ class CausalResonance(nn.Module):
         dense = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         width = self.features * (2 if self.gate else 1)
         projected = ChannelDense(width, name="in_proj", **dense)(x)
-        u = projected[: self.features]
+        u, *gates = jnp.split(projected, width // self.features)
         recent, resonators = state if state is not None else (None, None)
         if self.conv_size > 1:
             convolution = ChannelConvolution(self.conv_size, self.param_dtype, name="convolution")
@@ -136,8 +136,8 @@ class CausalResonance(nn.Module):
         elif recent is None:
             recent = self.initial_state(x.shape[1]).recent
         y, resonators = self._resonate(u, resonators, segments, lengths)
-        if self.gate:
-            y = y * nn.silu(projected[self.features :])
+        for gate in gates:
+            y = y * nn.silu(gate)
         y = ChannelDense(self.features, name="out_proj", **dense)(y)
         y = nn.Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype)
         y = y if self.channels_first else jnp.moveaxis(y, 0, -1)
