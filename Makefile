@@ -43,8 +43,9 @@ test-plain: $(STAMP)
 	@$(LIGHT_COMPILE) $(CACHE) $(VENV)/bin/python $(PYTEST)
 
 # Every shape and dtype checked at run time, on the newest JAX where there is a Python for it, else on the oldest.
-# jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages.
-TYPED := --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end"
+# jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages. The examples of docstrings
+# run in the plain pass alone: what they call has tests of its own.
+TYPED := tests --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end"
 
 # Prints the path of a Python that runs and can make an environment, the newest supported first.
 FIND_NEWEST = for name in python3.13 python3.12; do \
