@@ -168,11 +168,19 @@ class Results:
     """The JSON file, written after each addition."""
 
     TABLES = ("search", "runs", "speed")
+    BUDGET: Any = None
+    """A dataclass of what all rows have in common, kept as "budget"; rows of another one are refused."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         empty: dict[str, Any] = {table: [] for table in self.TABLES}
         self.record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else empty
+        if self.BUDGET is not None:
+            budget = json.loads(json.dumps(dataclasses.asdict(self.BUDGET)))
+            if self.record.setdefault("budget", budget) != budget:
+                raise ValueError(
+                    f"{path} was measured with the budget {self.record['budget']}, not {budget}: name another file."
+                )
 
     def summary(self) -> dict[str, Any]:
         """Returns what the file says beside its tables."""

@@ -2,7 +2,8 @@
 
     taskset -c 0 python -m experiments.text [--only kjv-resonance-0 ...] [--results PATH] [--linux-doc FOLDER]
 
-Equal time is equal CPU time of one core: `BUDGET` seconds, compilation and evaluation apart. Other work on the machine
+Equal time is equal CPU time of one core, compilation and evaluation apart: 20 minutes, 10 on Linux documentation, 5 in
+runs called short. Other work on the machine
 slows that too, by what the cores share: `tokens` says what each run got. Both models have 1.4 M parameters, the same
 blocks, MLP, optimiser and schedule (linear to 0), each with its own context and rate. The test text is read once, from
 its first byte to its last: by resonance with its state carried on, by attention in windows of which the last eighth
@@ -38,11 +39,11 @@ from resonance_jax.data.tokenizer import make_tokenizer
 from resonance_jax.models.generation import generate
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.training.language_evaluation import score_text
-from resonance_jax.training.optimizer import label_parameters
+from resonance_jax.training.optimizer import make_paced_optimizer, with_learning_rates
 from resonance_jax.training.result import surroundings, write_atomically
 
 RESULTS = Path(__file__).parent / "results" / "text.json"
-BUDGET, SHORT = 1200.0, 300.0  # CPU seconds
+BUDGET, LINUX, SHORT = 1200.0, 600.0, 300.0  # CPU seconds
 SCORED, SCORED_SHORT = 300_000, 50_000  # bytes of the validation and the test text at most
 WARMUP = 100  # steps
 PROMPT = "And it came to pass"
@@ -101,9 +102,9 @@ def variant(**changes: Any) -> Job:
 
 JOBS = (
     {
-        f"{corpus}-{name}-{seed}": dataclasses.replace(job, corpus=corpus, seed=seed)
+        f"{corpus}-{name}-{seed}": dataclasses.replace(job, corpus=corpus, seed=seed, budget=budget)
         for seed in (0, 1, 2)
-        for corpus in ("kjv", "linux_doc")
+        for corpus, budget in (("kjv", BUDGET), ("linux_doc", LINUX))
         for name, job in (("resonance", RESONANCE), ("transformer", TRANSFORMER))
     }
     | {
@@ -131,28 +132,13 @@ JOBS = (
 )
 
 
-def make_optimizer(job: Job) -> optax.GradientTransformation:
-    """AdamW for matrices and tables, Adam without decay for poles; the caller scales updates by the schedule."""
-
-    def chain(rate: float, decay: float):
-        return optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.scale_by_adam(0.9, 0.98),
-            optax.add_decayed_weights(decay, lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)),
-            optax.scale(-rate),
-        )
-
-    poles = chain(job.pole_rate, 0.0)
-    groups: dict[Any, Any] = {"other": chain(job.rate, 0.1), "magnitude": poles, "phase": poles}
-    return optax.partition(groups, label_parameters)
-
-
 def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]:
     """Trains for the job's budget; returns the model, its parameters and what it took."""
     model = LanguageModel(job.model)
     params = jax.jit(model.init)(jax.random.key(job.seed), np.zeros((1, 8), np.int32))["params"]
-    optimizer = make_optimizer(job)
+    optimizer = make_paced_optimizer(weight_decay=0.1, gradient_clip=1.0, adam_b2=0.98)
     state = jax.jit(optimizer.init)(params)
+    rates = {"other": job.rate, "magnitude": job.pole_rate, "phase": job.pole_rate}
 
     def step(params, state, ids, labels, scale, count):
         keys = {"dropout": jax.random.fold_in(jax.random.key(job.seed), count)}
@@ -164,8 +150,8 @@ def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]
             return losses.mean()
 
         value, gradient = jax.value_and_grad(loss)(params)
-        updates, state = optimizer.update(gradient, state, params)
-        updates = jax.tree.map(lambda update: scale * update, updates)
+        paced = with_learning_rates(state, {name: scale * rate for name, rate in rates.items()})
+        updates, state = optimizer.update(gradient, paced, params)
         return optax.apply_updates(params, updates), state, value
 
     batches = PackedBatches(tokens, job.context, job.batch, seed=job.seed)
@@ -271,6 +257,7 @@ def run(
         row = again | {"trained_at": again.get("trained_at", again["commit"])}
     else:
         model, params, row = train(job, splits[0])
+        row["job"] = dataclasses.asdict(job)
     if saved is not None and again is None:
         saved.mkdir(parents=True, exist_ok=True)
         flat = jax.tree_util.tree_leaves_with_path(params)
@@ -279,7 +266,6 @@ def run(
     for split, tokens in zip(("validation", "test"), splits[1:], strict=True):
         row[f"{split}_bits_per_byte"] = bits_per_byte(model, params, tokens, job.context)
     row["sample"] = sample(model, params)
-    row["job"] = dataclasses.asdict(job)
     add(path, "runs", name, row | surroundings())
     print(f"{name}: {row['test_bits_per_byte']:.4f} bits per byte", flush=True)
 
@@ -293,10 +279,14 @@ def main() -> None:
     parser.add_argument("--save", type=Path, default=None, help="folder for the parameters")
     parser.add_argument("--score", action="store_true", help="score what --save has, once more")
     arguments = parser.parse_args()
+    if arguments.score and arguments.save is None:
+        parser.error("--score needs the folder of --save")
     for name in arguments.only:
         job = JOBS[name]
         record = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
         row = record.get("runs", {}).get(name)
+        if row is not None and row["job"] != json.loads(json.dumps(dataclasses.asdict(job))):
+            parser.error(f"{name} was trained with other settings: remove it from the file first")
         if (row is None) == arguments.score:
             continue
         folder = arguments.linux_doc if job.corpus == "linux_doc" else None

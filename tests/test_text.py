@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import long_range_recall, text
+from resonance_jax.data.corpus import Corpus
 from resonance_jax.data.packing import encode_corpus
 from resonance_jax.data.tokenizer import ByteTokenizer
 
@@ -34,11 +35,31 @@ def test_a_run_trains_and_scores_every_byte(job, quick_compile):
     np.testing.assert_allclose(found, whole, rtol=2e-2 if job is text.RESONANCE else 0.2)
 
 
+def test_a_long_text_is_cut_to_its_first_bytes():
+    corpus = Corpus("two", [b"train"], [b"abc", b"def"], [b"gh"], "")
+    found = text.cut(corpus, 4)
+    assert (found.train, found.validation, found.test) == ([b"train"], [b"abc", b"d"], [b"gh"])
+    assert text.cut(corpus, 3).validation == [b"abc"]
+
+
 def test_rows_are_added(tmp_path):
     path = tmp_path / "text.json"
     text.add(path, "runs", "a", {"x": 1})
     text.add(path, "runs", "b", {"x": 2})
     assert json.loads(path.read_text())["runs"] == {"a": {"x": 1}, "b": {"x": 2}}
+
+
+def test_rows_of_other_settings_are_refused(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "text.json"
+    text.add(path, "runs", "short-resonance", {"job": {"rate": 1.0}})
+    monkeypatch.setattr("sys.argv", ["text", "--only", "short-resonance", "--results", str(path)])
+    with pytest.raises(SystemExit):
+        text.main()
+    assert "trained with other settings" in capsys.readouterr().err
+    recall = tmp_path / "recall.json"
+    recall.write_text(json.dumps({"runs": [], "budget": {"stages": []}}))
+    with pytest.raises(ValueError, match="another file"):
+        long_range_recall.Results(recall)
 
 
 @pytest.mark.parametrize("task", long_range_recall.TASKS)

@@ -19,6 +19,7 @@ from resonance_jax.array_typing import (
 )
 from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._products import product
+from resonance_jax.ops._recurrence import last_segment
 
 
 class ChannelDense(nn.Module):
@@ -131,18 +132,10 @@ class ChannelConvolution(nn.Module):
                 past = jnp.where(known[:, here] == segments, past, 0)
             y = y + per_channel(kernel[lag], x) * past
         if segments is not None:
-            seen = jnp.where(known == _last(segments, lengths)[:, None], seen, 0)
+            seen = jnp.where(known == last_segment(segments, lengths)[:, None], seen, 0)
         if lengths is None:
             recent = seen[..., length:]
         else:
             places = lengths[:, None] + jnp.arange(before)
             recent = jnp.take_along_axis(seen, places[None], axis=-1)
         return y, jnp.transpose(recent, (1, 2, 0))
-
-
-def _last(segments, lengths):
-    """The segment of each row's last step; 0 where it has none."""
-    if lengths is None:
-        return segments[:, -1]
-    last = jnp.take_along_axis(segments, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
-    return jnp.where(lengths == 0, 0, last)

@@ -16,6 +16,7 @@ import numpy as np
 from resonance_jax.array_typing import Array, ClassScores, SequenceLengths, TokenIds, TokenSequence
 from resonance_jax.models.language_model import LanguageModel
 from resonance_jax.ops._checks import check_shape, is_concrete
+from resonance_jax.ops._recurrence import check_lengths
 
 PIECE = 2048
 """Steps of a long prompt that are read at once."""
@@ -334,15 +335,9 @@ def _pack(model, prompts, lengths) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked_lengths(lengths, ids):
-    lengths = jnp.asarray(lengths)
-    check_shape("lengths", lengths, ids.shape[:1])
-    if not is_concrete(lengths):
-        return lengths
-    low, high = int(jnp.min(lengths)), int(jnp.max(lengths))
-    if low < 1 or high > ids.shape[1]:
-        raise ValueError(
-            f"lengths must lie in 1 .. {ids.shape[1]}, got {low} .. {high}; leave empty prompts out."
-        )
+    lengths = check_lengths(jnp.asarray(lengths), ids.shape[:1], ids.shape[1])
+    if is_concrete(lengths) and int(jnp.min(lengths)) < 1:
+        raise ValueError("lengths must be 1 or more: leave empty prompts out.")
     return lengths
 
 

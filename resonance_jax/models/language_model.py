@@ -73,8 +73,8 @@ class LanguageModelConfig:
     dropout: float = 0.0
     """Rate on the output of both branches of each block."""
     dtype: str = "float32"
-    """Of the products' factors; sums, norms and states are float32, and so are products of fewer than 64 steps and
-    those of memory_layers: with bfloat16 a step differs from the whole text by the rounding of bfloat16."""
+    """Of the products' factors; sums, norms and states are float32, and so are dense layers of fewer than 64 steps in
+    all, a mixer's single step, and memory_layers: with bfloat16 a step differs from the whole text by its rounding."""
 
     def __post_init__(self):
         """Checks each field."""

@@ -129,7 +129,7 @@ def kernel(bank, length: int) -> jax.Array:
 def convolve(given: Given, num_segments: int | None):
     """y and the state by FFT."""
     x, bank, length = given.x, given.bank, given.x.shape[-1]
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(jnp.promote_types(x.dtype, bank.phase.dtype))
     size = fast_length(2 * length)
     spectrum = jnp.fft.rfft(kernel(bank, length), size)[:, None, None]
 
@@ -152,7 +152,7 @@ def convolve(given: Given, num_segments: int | None):
     start = given.state if given.state is not None else _zero_state(given)
     lengths = length if given.lengths is None else given.lengths
     if given.segments is not None:
-        last = _last_segment(given.segments, given.lengths)
+        last = last_segment(given.segments, given.lengths)
         x = jnp.where(given.segments == last[:, None], x, 0)
         start = jnp.where(last == 0, start, 0)
     return y, _state_after(bank, x, start, lengths)
@@ -381,7 +381,7 @@ def _state_after(bank, x, start, steps):
     return kept * start + _complex_state(added)
 
 
-def _last_segment(segments, lengths):
+def last_segment(segments, lengths):
     """The segment of each row's last step, [b]; 0, which keeps the state, for a row of length 0."""
     if lengths is None:
         return segments[:, -1]

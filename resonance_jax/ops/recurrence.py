@@ -150,7 +150,7 @@ def convolve(
     num_segments: int | None = None,
     channels_first: bool = False,
 ) -> tuple[TimeSequence, ResonatorState]:
-    """Filters by FFT, zero-padded to 2n and more: O(n log n), whatever the number of resonators.
+    """Filters by FFT, zero-padded to 2n and more: O(n log n) a channel, and O(n k) where a state is given or used.
 
     Rounding leaks backwards in time, by some 1e-7 of the largest input. Each segment takes a transform of its own.
 

@@ -53,7 +53,7 @@ class LanguageTrainConfig:
     learning_rate: float = 4e-3
     """Peak rate of every parameter that is neither a magnitude nor a phase."""
     learning_rate_magnitude: float = 4e-3
-    """Peak rate of the `log_magnitude` parameters."""
+    """Peak rate of the `log_magnitude` and `log_decay` parameters."""
     learning_rate_phase: float = 4e-3
     """Peak rate of the `phase` parameters, in radians per update."""
     adam_b2: float = 0.98

@@ -414,6 +414,17 @@ def test_the_widest_of_x_bank_and_state_decides(x64):
         assert relative_error(after, expected[1]) < 1e-12
 
 
+def test_a_bank_wider_than_the_sequence_convolves_segments(x64):
+    x, bank, *_ = make_inputs(LENGTH)
+    segments = np.repeat([[0, 1]], len(x), axis=0).repeat([2, LENGTH - 2], axis=1)
+    wide = jax.tree.map(lambda v: v.astype(jnp.promote_types(v.dtype, jnp.float64)), bank)
+    y, state = recurrence.convolve(x, wide, segments=segments)
+    expected, after = recurrence.scan(x, wide, segments=segments)
+    assert (y.dtype, state.dtype) == (x.dtype, jnp.complex128)
+    assert relative_error(y, expected) < 1e-5
+    assert relative_error(state, after) < 1e-5
+
+
 def test_bfloat16():
     """x keeps its dtype, states and the bank's gradients are float32; errors are those of rounding to 8 bits."""
     x, bank, state, *weights = make_inputs(LENGTH)
