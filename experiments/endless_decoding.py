@@ -3,6 +3,8 @@
 Claim: over 1,000,000 steps of a model as it starts (|λ| up to 0.999: it remembers a thousand steps) state and logits
     stay finite and bounded, the logits at the end are those of a model that has read the last 32,768 ids alone, and
     resident memory stays constant.
+Found: relative difference 3.2e-7; the largest norms of the states differ by 0 to 4 % between the halves, resident
+    memory by 8 KiB in 400 MiB; 17.5 KiB of state, 55 seconds on one core.
 Command: python -m experiments.endless_decoding
 """
 

@@ -89,8 +89,8 @@ TRANSFORMER = Job(
     ),
     context=256,
     batch=16,
-    rate=6e-3,
-    pole_rate=6e-3,
+    rate=3e-3,
+    pole_rate=0.0,  # it has none
 )
 
 
@@ -111,6 +111,7 @@ JOBS = (
         "kjv-resonance-dropout-0": dataclasses.replace(
             RESONANCE, model=dataclasses.replace(RESONANCE.model, dropout=0.1)
         ),
+        "kjv-transformer-rate-2-0": dataclasses.replace(TRANSFORMER, rate=2 * TRANSFORMER.rate),
         "short-resonance": variant(),
         "short-transformer": dataclasses.replace(TRANSFORMER, budget=SHORT),
         "short-no-gate": variant(gate=False),
@@ -125,7 +126,7 @@ JOBS = (
         )
         for name, job, factors in (
             ("resonance", RESONANCE, (0.5, 2.0)),
-            ("transformer", TRANSFORMER, (0.25, 0.5, 2.0)),
+            ("transformer", TRANSFORMER, (0.5, 2.0, 4.0)),
         )
         for factor in factors
     }
