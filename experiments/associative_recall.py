@@ -45,14 +45,14 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.layers.block import MixerBlock
 from resonance_jax.layers.fast_weights import CausalConvolution, FastWeightMemory
 from resonance_jax.layers.resonance import ResonanceLayer
 from resonance_jax.models.baselines import FourierMixing
 from resonance_jax.training import plots
 from resonance_jax.training.optimizer import make_optimizer
-from resonance_jax.training.result import surroundings, write_atomically
+from resonance_jax.training.result import surroundings
 from resonance_jax.training.step import TrainState, eval_step, init_state, train_step
 
 RESULTS = Path(__file__).parent / "results" / "associative_recall.json"
@@ -282,7 +282,7 @@ def run(results: "Results", kind: str, vocabulary: int, seed: int) -> None:
     results.add("runs", key, values)
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
     TABLES = ("runs",)
@@ -346,18 +346,10 @@ def draw(record: Mapping[str, Any]) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=list(MIXERS), default=list(MIXERS))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plot", action="store_true", help="draw what the file holds, beside it")
-    options = parser.parse_args()
-    results = Results(options.results)
-    if options.plot:
-        path = options.results.with_suffix(".png")
-        write_atomically(path, plots.png_bytes(draw(results.record)))
-        print(path)
-        return
+    options, results = open_results(parser, Results, RESULTS, draw)
     jobs = [(run, kind, BUDGET.vocabulary, seed) for seed in SEEDS for kind in options.only]
     jobs.insert(len(options.only), (run, *PUBLISHED, SEEDS[0]))
-    scaling.work(results, jobs)
+    work(results, jobs)
     print(table(results.record))
 
 

@@ -28,11 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.ops import capacity, hologram
 from resonance_jax.ops.joint_recall import recall_jointly
 from resonance_jax.training import plots
-from resonance_jax.training.result import write_atomically
 
 RESULTS = Path(__file__).parent / "results" / "hologram_capacity.json"
 NUMBERS = 512
@@ -172,7 +171,7 @@ def rates() -> list[float]:
     return [LOWEST * RATIO**step for step in range(60)]
 
 
-def search(results: scaling.Results, way: str, size: int, decibels: int | None = None) -> None:
+def search(results: ResultFile, way: str, size: int, decibels: int | None = None) -> None:
     """Finds the highest rate recalled with 99 %: every fourth until it is passed, then by bisection.
 
     For the curve, 256 patterns without noise, every rate is tried until two in a row fail.
@@ -200,9 +199,7 @@ def search(results: scaling.Results, way: str, size: int, decibels: int | None =
         low, high = (middle, high) if good else (low, middle)
 
 
-def recalls(
-    results: scaling.Results, way: str, size: int, decibels: int | None, pairs: int
-) -> bool:
+def recalls(results: ResultFile, way: str, size: int, decibels: int | None, pairs: int) -> bool:
     """Whether 99 % of so many pairs are recalled; measured unless the file has it."""
     key = {"way": way, "codebook": size, "snr_db": decibels, "pairs": pairs}
     row = results.find("rates", **key)
@@ -216,7 +213,7 @@ def recalls(
     return row["accuracy"] >= ACCURACY
 
 
-def compare(results: scaling.Results, dimension: int, pairs: int, size: int, kind: str) -> None:
+def compare(results: ResultFile, dimension: int, pairs: int, size: int, kind: str) -> None:
     """Measures the recall of superposed pairs over 200 trials beside the closed form."""
     key = {"dimension": dimension, "pairs": pairs, "codebook": size, "kind": kind}
     if results.find("grid", **key):
@@ -232,7 +229,7 @@ def compare(results: scaling.Results, dimension: int, pairs: int, size: int, kin
     results.add("grid", key, {"measured": measured, "theory": theory})
 
 
-def published(results: scaling.Results, dimension: int) -> None:
+def published(results: ResultFile, dimension: int) -> None:
     """Superposes as many patterns as the published table says, and sets beside it what is possible."""
     patterns, error, bits = TABLE[dimension]
     keys, codebook, _ = draw(jax.random.key(0), (dimension,), patterns, patterns)
@@ -282,7 +279,7 @@ def theory(size: int, kind: str = "real", snr: float = math.inf) -> float:
     return pairs * capacity.recalled_bits(ACCURACY, size) / NUMBERS
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
     TABLES = ("grid", "rates", "published")
@@ -393,16 +390,8 @@ def draw_curves(record: Mapping[str, Any]) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plot", action="store_true", help="draw what the file holds, beside it")
-    options = parser.parse_args()
-    results = Results(options.results)
-    if options.plot:
-        path = options.results.with_suffix(".png")
-        write_atomically(path, plots.png_bytes(draw_curves(results.record)))
-        print(path)
-        return
-    scaling.work(results, jobs())
+    _, results = open_results(parser, Results, RESULTS, draw_curves)
+    work(results, jobs())
     print(table(results.record))
 
 

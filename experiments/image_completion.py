@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from experiments.verse_retrieval import (
     Memory,
     make_keys,
@@ -41,8 +41,6 @@ from experiments.verse_retrieval import (
     superpose,
 )
 from resonance_jax.data.dataset import load_dataset
-from resonance_jax.training import plots
-from resonance_jax.training.result import write_atomically
 
 RESULTS = Path(__file__).parent / "results" / "image_completion.json"
 SIDE, HALF = 28, 14
@@ -182,7 +180,7 @@ def regress(halves: Halves, numbers: int | None, penalty: float = 1e-3) -> tuple
     return matrix @ main @ main.T, rank * sum(matrix.shape)
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
     TABLES = ("recall", "search", "unseen", "rivals")
@@ -303,16 +301,8 @@ def jobs() -> list[tuple[Any, ...]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plot", action="store_true", help="draw examples with what the file says")
-    options = parser.parse_args()
-    results = Results(options.results)
-    if options.plot:
-        path = options.results.with_suffix(".png")
-        write_atomically(path, plots.png_bytes(draw(results.record)))
-        print(path)
-        return
-    scaling.work(results, jobs())
+    _, results = open_results(parser, Results, RESULTS, draw)
+    work(results, jobs())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What causal resonance can look up far back, beside attention, an LRU and resonance with a delta-rule memory.
 
 Time: about 4 minutes of CPU a network, on one core
-Command: python -m experiments.long_range_recall [--only copy-resonance ...], and with --table
+Command: python -m experiments.long_range_recall [--only copy-resonance ...]
 
 Four tasks, 64 tokens, of which the last few ids are signs:
 
@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.training.optimizer import make_optimizer
 from resonance_jax.training.result import surroundings
@@ -172,15 +172,10 @@ def test(state: TrainState, task: str, seed: int, length: int, budget: Budget = 
     return float(np.mean(scores))
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
-    TABLES = ("runs",)
     BUDGET = BUDGET
-
-    def summary(self) -> dict[str, Any]:
-        """Nothing: the table is printed."""
-        return {}
 
 
 def run(results: Results, task: str, kind: str, seed: int) -> None:
@@ -214,19 +209,16 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Runs what the file does not have, or prints its table."""
+    """Runs what the file does not have, and prints its table."""
     names = [f"{task}-{kind}" for task in TASKS for kind in MODELS]
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=names)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
-    results = Results(arguments.results)
-    for seed in () if arguments.table else arguments.seeds:
-        for name in arguments.only:
-            task, kind = name.split("-")
-            run(results, task, kind, seed)
+    options, results = open_results(parser, Results, RESULTS)
+    work(
+        results,
+        [(run, *name.split("-"), seed) for seed in options.seeds for name in options.only],
+    )
     print(table(results.record))
 
 

@@ -27,11 +27,11 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.training import plots
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.evaluation import evaluate
 from resonance_jax.training.monitor import NonFiniteGradientError
-from resonance_jax.training.result import write_atomically
 
 RESULTS = Path(__file__).parent / "results" / "parametrization.json"
 DATA, WIDTH = "forda", 16
@@ -197,7 +197,7 @@ def _rates(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: row[name] for name in GROUPS}
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
     TABLES = ("search", "runs")
@@ -279,18 +279,10 @@ def draw(record: Mapping[str, Any]) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plot", action="store_true", help="draw what the file holds, beside it")
-    options = parser.parse_args()
-    results = Results(options.results)
-    if options.plot:
-        path = options.results.with_suffix(".png")
-        write_atomically(path, plots.png_bytes(draw(results.record)))
-        print(path)
-        return
+    _, results = open_results(parser, Results, RESULTS, draw)
     jobs: list[tuple[Any, ...]] = [(search, a, i) for i in range(len(LEVELS)) for a in ARMS]
     jobs += [(run, arm, seed) for seed in SEEDS for arm in ARMS]
-    scaling.work(results, jobs)
+    work(results, jobs)
     print(table(analyse(results.record)))
 
 

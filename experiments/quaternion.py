@@ -23,7 +23,6 @@ import dataclasses
 import functools
 import json
 import statistics
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments import scaling
 from experiments.parametrization import welch
+from experiments.result_file import open_results, work
 from resonance_jax.models.baselines import make_model
 from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig
@@ -180,21 +180,12 @@ def print_table(record: Mapping[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=DATA, default=DATA)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    results = Results(options.results)
+    options, results = open_results(parser, Results, RESULTS)
     jobs: list[tuple[Any, ...]] = []
     for name in options.only:
         jobs += [(search, name, kind, rate) for kind in KINDS for rate in scaling.RATES]
         jobs += [(run, name, model, seed) for seed in SEEDS for model in MODELS]
-    started = time.perf_counter()
-    for index, (function, *arguments) in enumerate(jobs):
-        minutes = (time.perf_counter() - started) / 60
-        print(
-            f"{index} of {len(jobs)} done in {minutes:.1f} min; next: {function.__name__} {arguments}",
-            flush=True,
-        )
-        function(results, *arguments)
+    work(results, jobs)
     print_table(results.record)
     print(json.dumps(results.record["contrasts"], indent=1))
 

@@ -18,8 +18,6 @@ import functools
 import importlib
 import json
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.claims.matched import curve, matched_accuracy, ratios, smallest_at
 from resonance_jax.claims.trials import median_milliseconds
 from resonance_jax.data.dataset import Dataset, Split, load_dataset
@@ -35,7 +34,7 @@ from resonance_jax.training import plots
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.loop import check_fit
 from resonance_jax.training.program import get_program
-from resonance_jax.training.result import RunResult, surroundings, write_atomically
+from resonance_jax.training.result import RunResult
 from resonance_jax.training.run import Run
 from resonance_jax.training.signals import noticed_signals
 
@@ -164,40 +163,15 @@ def _outputs(model: Any, params: Any, inputs: Any, mask: Any) -> Any:
     return model.apply({"params": params}, inputs, **({} if mask is None else {"mask": mask}))
 
 
-class Results:
-    """The JSON file, written after each addition."""
+class Results(ResultFile):
+    """The JSON file of this experiment."""
 
     TABLES = ("search", "runs", "speed")
-    BUDGET: Any = None
-    """A dataclass of what all rows have in common, kept as "budget"; rows of another one are refused."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        empty: dict[str, Any] = {table: [] for table in self.TABLES}
-        self.record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else empty
-        if self.BUDGET is not None:
-            budget = json.loads(json.dumps(dataclasses.asdict(self.BUDGET)))
-            if self.record.setdefault("budget", budget) != budget:
-                raise ValueError(
-                    f"{path} was measured with the budget {self.record['budget']}, not {budget}: name another file."
-                )
 
     def summary(self) -> dict[str, Any]:
-        """Returns what the file says beside its tables."""
+        """Returns the budgets, and what is needed to match the best accuracy."""
         budgets = {name: dataclasses.asdict(task) for name, task in TASKS.items()}
         return {"tasks": budgets, "matched": analyse(self.record)}
-
-    def find(self, table: str, **key: Any) -> dict[str, Any] | None:
-        """Returns the row of a table with these values; None if there is none."""
-        rows = self.record[table]
-        return next((row for row in rows if all(row[k] == v for k, v in key.items())), None)
-
-    def add(self, table: str, key: dict[str, Any], values: dict[str, Any]) -> None:
-        """Adds a row, or replaces the one with the same key, and writes the file."""
-        rows = [r for r in self.record[table] if any(r[k] != v for k, v in key.items())]
-        self.record[table] = [*rows, key | values]
-        self.record |= {**surroundings(), **self.summary()}
-        write_atomically(self.path, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
 
     def rate(self, data: str, model: str) -> float:
         """Returns the learning rate that the search found best."""
@@ -310,29 +284,11 @@ def draw(record: dict[str, Any]) -> Figure:
     return figure
 
 
-def work(results: Results, jobs: Sequence[tuple[Any, ...]]) -> None:
-    """Calls function(results, *arguments) for each (function, *arguments), and says before each what is done."""
-    started = time.perf_counter(), time.process_time()
-    for index, (function, *arguments) in enumerate(jobs):
-        wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
-        done = f"{index} of {len(jobs)} done in {wall / 60:.1f} min ({cpu / 60:.1f} min of CPU)"
-        print(f"{done}; next: {function.__name__} {' '.join(map(str, arguments))}", flush=True)
-        function(results, *arguments)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--retime", action="store_true", help="time the trained models anew")
-    parser.add_argument("--plot", action="store_true", help="draw what the file holds, beside it")
-    options = parser.parse_args()
-    results = Results(options.results)
-    if options.plot:
-        path = options.results.with_suffix(".png")
-        write_atomically(path, plots.png_bytes(draw(results.record)))
-        print(path)
-        return
+    options, results = open_results(parser, Results, RESULTS, draw)
     jobs: list[tuple[Any, ...]] = []
     for name in options.only:
         if options.retime:

@@ -40,11 +40,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.data.verses import load_verses
 from resonance_jax.ops.capacity import recall_accuracy
 from resonance_jax.training import plots
-from resonance_jax.training.result import write_atomically
 
 RESULTS = Path(__file__).parent / "results" / "verse_retrieval.json"
 STORED, ASKED = "kjv", "web"
@@ -213,7 +212,7 @@ def theory(numbers: int, verses: int, cosines: np.ndarray, square: float) -> flo
     return float(np.mean([recall_accuracy(level, verses, verses) for level in levels]))
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
     TABLES = ("search", "memories", "lists")
@@ -346,16 +345,8 @@ def jobs() -> list[tuple[Any, ...]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plot", action="store_true", help="draw what the file holds, beside it")
-    options = parser.parse_args()
-    results = Results(options.results)
-    if options.plot:
-        path = options.results.with_suffix(".png")
-        write_atomically(path, plots.png_bytes(draw(results.record)))
-        print(path)
-        return
-    scaling.work(results, jobs())
+    _, results = open_results(parser, Results, RESULTS, draw)
+    work(results, jobs())
 
 
 if __name__ == "__main__":

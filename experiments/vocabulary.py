@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import scaling
+from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.data.corpus import load_corpus
 from resonance_jax.data.tokenizer import BytePairTokenizer
 from resonance_jax.layers.block import MixerBlock
@@ -209,7 +209,7 @@ def train(
     }  # fmt: skip
 
 
-class Results(scaling.Results):
+class Results(ResultFile):
     """The JSON file of this experiment."""
 
     TABLES = ("distinct", "counts", "search", "runs")
@@ -301,10 +301,8 @@ def print_table(record: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    options = parser.parse_args()
-    results = Results(options.results)
+    options, results = open_results(parser, Results, RESULTS)
     budget = Budget()
     jobs: list[tuple[Callable[..., None], Any]] = [(count_distinct, ()), (count, ())]
     jobs += [(search, (kind, rate)) for kind in ("two levels", "full") for rate in RATES]
@@ -313,11 +311,7 @@ def main() -> None:
         jobs.append((run, ("full", "full table", budget.steps, seed)))
         longer = budget.longer * budget.steps
         jobs.append((run, ("two levels", "two levels, longer", longer, seed)))
-    started = time.perf_counter()
-    for function, arguments in jobs:
-        minutes = (time.perf_counter() - started) / 60
-        print(f"{minutes:.1f} min: {function.__name__} {arguments}", flush=True)
-        function(results, *arguments)
+    work(results, jobs)
     print_table(results.record)
     print(json.dumps(results.record["search"], indent=1))
 

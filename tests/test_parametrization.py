@@ -139,7 +139,7 @@ def test_an_arm_is_searched_trained_and_not_repeated(small, tmp_path, quick_comp
     jobs = [(parametrization.search, arm, 0), (parametrization.run, arm, 1)]
     with pytest.raises(ValueError, match="search first"):
         parametrization.run(parametrization.Results(path), arm, 1)
-    scaling.work(parametrization.Results(path), jobs)
+    parametrization.work(parametrization.Results(path), jobs)
     written = path.read_text()
     record = json.loads(written)
     assert {"commit", "device", "versions", "date", "budget"} < record.keys()
@@ -150,7 +150,7 @@ def test_an_arm_is_searched_trained_and_not_repeated(small, tmp_path, quick_comp
     # The test split is the training split here: without dropout both losses are one.
     assert row["training_loss"] == pytest.approx(row["test_loss"], rel=1e-6)
     assert 0 < row["distance_from_identity"] < 0.2
-    scaling.work(parametrization.Results(path), jobs)
+    parametrization.work(parametrization.Results(path), jobs)
     assert path.read_text() == written
 
 

@@ -1,0 +1,87 @@
+"""The JSON file of an experiment that takes longer than a session: rows are written as they come, and none twice."""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from matplotlib.figure import Figure
+
+from resonance_jax.training import plots
+from resonance_jax.training.result import surroundings, write_atomically
+
+
+class ResultFile:
+    """Tables of rows in a JSON file, which is written after each addition.
+
+    Raises:
+        ValueError: if the file was measured with another budget.
+    """
+
+    TABLES: tuple[str, ...] = ("runs",)
+    BUDGET: Any = None
+    """A dataclass of what all rows have in common, kept as "budget"; None keeps none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        empty: dict[str, Any] = {table: [] for table in self.TABLES}
+        self.record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else empty
+        if self.BUDGET is not None:
+            budget = json.loads(json.dumps(dataclasses.asdict(self.BUDGET)))
+            if self.record.setdefault("budget", budget) != budget:
+                raise ValueError(
+                    f"{path} was measured with the budget {self.record['budget']}, not {budget}: name another file."
+                )
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what the file says beside its tables."""
+        return {}
+
+    def find(self, table: str, **key: Any) -> dict[str, Any] | None:
+        """Returns the row of a table with these values; None if there is none."""
+        rows = self.record[table]
+        return next((row for row in rows if all(row[k] == v for k, v in key.items())), None)
+
+    def add(self, table: str, key: dict[str, Any], values: dict[str, Any]) -> None:
+        """Adds a row, or replaces the one with the same key, and writes the file."""
+        rows = [r for r in self.record[table] if any(r[k] != v for k, v in key.items())]
+        self.record[table] = [*rows, key | values]
+        self.record |= {**surroundings(), **self.summary()}
+        write_atomically(self.path, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
+
+
+File = TypeVar("File", bound=ResultFile)
+
+
+def open_results(
+    parser: argparse.ArgumentParser,
+    kind: type[File],
+    path: Path,
+    draw: Callable[[Any], Figure] | None = None,
+) -> tuple[argparse.Namespace, File]:
+    """Parses the command line and opens the file that it names; with --plot draws what the file holds, and exits."""
+    parser.add_argument("--results", type=Path, default=path)
+    if draw is not None:
+        parser.add_argument(
+            "--plot", action="store_true", help="draw what the file holds, beside it"
+        )
+    options = parser.parse_args()
+    results = kind(options.results)
+    if draw is not None and options.plot:
+        picture = options.results.with_suffix(".png")
+        write_atomically(picture, plots.png_bytes(draw(results.record)))
+        parser.exit(message=f"{picture}\n")
+    return options, results
+
+
+def work(results: ResultFile, jobs: Sequence[tuple[Any, ...]]) -> None:
+    """Calls function(results, *arguments) for each (function, *arguments), and says before each what is done."""
+    started = time.perf_counter(), time.process_time()
+    for index, (function, *arguments) in enumerate(jobs):
+        wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+        done = f"{index} of {len(jobs)} done in {wall / 60:.1f} min ({cpu / 60:.1f} min of CPU)"
+        print(f"{done}; next: {function.__name__} {' '.join(map(str, arguments))}", flush=True)
+        function(results, *arguments)
