@@ -1,6 +1,8 @@
 """Embedding and softmax in two levels against a full table, on the King James text in 100,257 byte pairs (N14).
 
 Question: what does a vocabulary cost in loss when 2 % of the parameters of its table are left?
+Found, one seed: after 250 steps each 5.88 against the full table's 5.85, at 27 times its tokens a second; after 1,000,
+in a seventh of its time, 5.61. Neither is trained to its end.
 Command: python -m experiments.vocabulary [--seeds 0 1 …]
 Needs: the packages of the extra `data`.
 
