@@ -1,6 +1,11 @@
 """What causal resonance can look up far back, beside attention, an LRU and resonance with a delta-rule memory.
 
-Time: about 4 minutes of CPU a network, on one core
+Found, one seed, percent at 256, 512, 1,024, 2,048:
+    recall      delta 95, 94, 94, 94; attention 100, 92, 75, 47; resonance at chance (3)
+    induction   delta 100, 100, 94, 75; attention 83, 48, 26, 5; resonance at chance (2)
+    copy        delta 89, 89, 89, 89; resonance at chance (2)
+    Not run: the selective task, the LRU's form, and attention on copy to its end.
+Time: 2 to 5 minutes of CPU a network, on one core
 Command: python -m experiments.long_range_recall [--only copy-resonance ...]
 
 Four tasks, 64 tokens, of which the last few ids are signs:
