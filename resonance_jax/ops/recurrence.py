@@ -172,9 +172,9 @@ def convolve(
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
-    >>> first, state = convolve(x[:7], bank)
-    >>> last, state = convolve(x[7:], bank, state)
-    >>> bool(jnp.allclose(last, convolve(x, bank)[0][7:], atol=1e-5))
+    >>> first, state = convolve(x[:5], bank)
+    >>> last, state = convolve(x[5:], bank, state)
+    >>> bool(jnp.allclose(last, convolve(x, bank)[0][5:], atol=1e-5))
     True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
@@ -199,9 +199,9 @@ def scan(
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
-    >>> first, state = scan(x[:7], bank)
-    >>> last, state = scan(x[7:], bank, state)
-    >>> bool(jnp.allclose(last, scan(x, bank)[0][7:], atol=1e-5))
+    >>> first, state = scan(x[:5], bank)
+    >>> last, state = scan(x[5:], bank, state)
+    >>> bool(jnp.allclose(last, scan(x, bank)[0][5:], atol=1e-5))
     True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
@@ -231,9 +231,9 @@ def chunked(
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
-    >>> first, state = chunked(x[:7], bank)
-    >>> last, state = chunked(x[7:], bank, state)
-    >>> bool(jnp.allclose(last, chunked(x, bank)[0][7:], atol=1e-5))
+    >>> first, state = chunked(x[:5], bank)
+    >>> last, state = chunked(x[5:], bank, state)
+    >>> bool(jnp.allclose(last, chunked(x, bank)[0][5:], atol=1e-5))
     True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
