@@ -19,7 +19,10 @@ from resonance_jax.ops.recurrence import chunked, ring_bank
 def test_two_devices():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, __file__], env=environment, check=True)
+    process = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
 
 
 def sharded_batch_is_not_gathered() -> None:
