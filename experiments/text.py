@@ -117,6 +117,7 @@ JOBS = (
         "kjv-resonance-dropout-0": dataclasses.replace(
             RESONANCE, model=dataclasses.replace(RESONANCE.model, dropout=0.1)
         ),
+        "kjv-resonance-rate-2-0": dataclasses.replace(RESONANCE, rate=2 * RESONANCE.rate),
         "kjv-transformer-rate-2-0": dataclasses.replace(TRANSFORMER, rate=2 * TRANSFORMER.rate),
         "short-resonance": variant(),
         "short-transformer": dataclasses.replace(TRANSFORMER, budget=SHORT),
