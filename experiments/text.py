@@ -31,6 +31,7 @@ import dataclasses
 import fcntl
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class Job:
     """Of magnitudes and phases."""
     seed: int = 0
     budget: float = BUDGET
+    carried: bool = False
+    """Each row reads on where it was, with the state that it had, from a place of its own; else shuffled windows."""
 
     @property
     def scored(self) -> int:
@@ -118,6 +121,9 @@ JOBS = (
             RESONANCE, model=dataclasses.replace(RESONANCE.model, dropout=0.1)
         ),
         "kjv-resonance-rate-2-0": dataclasses.replace(RESONANCE, rate=2 * RESONANCE.rate),
+        "kjv-resonance-carried-0": dataclasses.replace(
+            RESONANCE, rate=2 * RESONANCE.rate, carried=True
+        ),
         "kjv-transformer-rate-2-0": dataclasses.replace(TRANSFORMER, rate=2 * TRANSFORMER.rate),
         "short-resonance": variant(),
         "short-transformer": dataclasses.replace(TRANSFORMER, budget=SHORT),
@@ -140,6 +146,20 @@ JOBS = (
 )
 
 
+def read_on(tokens: Tokens, length: int, rows: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yields windows without end, of rows that go on around the text from evenly spaced places."""
+    labels = len(tokens) - 1
+    start = np.random.default_rng(seed).integers(labels)
+    places = start + labels // rows * np.arange(rows)[:, None] + np.arange(length)
+    while True:
+        places = places % labels
+        yield {
+            "inputs": tokens.ids[places].astype(np.int32),
+            "labels": tokens.ids[places + 1].astype(np.int32),
+        }
+        places = places + length
+
+
 def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]:
     """Trains for the job's budget; returns the model, its parameters and what it took."""
     model = LanguageModel(job.model)
@@ -148,24 +168,26 @@ def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]
     state = jax.jit(optimizer.init)(params)
     rates = {"other": job.rate, "magnitude": job.pole_rate, "phase": job.pole_rate}
 
-    def step(params, state, ids, labels, scale, count):
+    def step(params, state, carry, ids, labels, scale, count):
         keys = {"dropout": jax.random.fold_in(jax.random.key(job.seed), count)}
 
         def loss(params):
-            losses, _ = model.apply(
-                {"params": params}, ids, labels, deterministic=False, rngs=keys, method="losses"
-            )
-            return losses.mean()
+            losses, after = model.apply(
+                {"params": params}, ids, labels, carry,
+                deterministic=False, rngs=keys, method="losses",
+            )  # fmt: skip
+            return losses.mean(), after if job.carried else None
 
-        value, gradient = jax.value_and_grad(loss)(params)
+        (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         paced = with_learning_rates(state, {name: scale * rate for name, rate in rates.items()})
         updates, state = optimizer.update(gradient, paced, params)
-        return optax.apply_updates(params, updates), state, value
+        return optax.apply_updates(params, updates), state, carry, value
 
-    batches = PackedBatches(tokens, job.context, job.batch, seed=job.seed)
-    first = next(batches)
-    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(
-        params, state, first["inputs"], first["labels"], jnp.float32(1), jnp.int32(0)
+    make_batches = read_on if job.carried else PackedBatches
+    batches = make_batches(tokens, job.context, job.batch, seed=job.seed)
+    first, carry = next(batches), model.initial_state(job.batch) if job.carried else None
+    compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(
+        params, state, carry, first["inputs"], first["labels"], jnp.float32(1), jnp.int32(0)
     )
     compiled = compiled.compile()
     curve, losses, steps, seconds = [], [], 0, 0.0
@@ -173,8 +195,9 @@ def train(job: Job, tokens: Tokens) -> tuple[LanguageModel, Any, dict[str, Any]]
     while seconds < job.budget:
         scale = min(1.0, (steps + 1) / WARMUP) * (1 - seconds / job.budget)
         batch = next(batches)
-        params, state, loss = compiled(
-            params, state, batch["inputs"], batch["labels"], jnp.float32(scale), jnp.int32(steps)
+        text = batch["inputs"], batch["labels"]
+        params, state, carry, loss = compiled(
+            params, state, carry, *text, jnp.float32(scale), jnp.int32(steps)
         )
         losses.append(float(loss) / np.log(2))
         steps += 1
@@ -293,7 +316,10 @@ def main() -> None:
         job = JOBS[name]
         record = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
         row = record.get("runs", {}).get(name)
-        if row is not None and row["job"] != json.loads(json.dumps(dataclasses.asdict(job))):
+        defaults = {"carried": False}  # older rows have no such field
+        if row is not None and defaults | row["job"] != json.loads(
+            json.dumps(dataclasses.asdict(job))
+        ):
             parser.error(f"{name} was trained with other settings: remove it from the file first")
         if (row is None) == arguments.score:
             continue
