@@ -10,7 +10,7 @@ from resonance_jax.array_typing import Array, ChannelSequence, Segments, Sequenc
 from resonance_jax.layers.channels_first import ChannelDense
 from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._products import product, product_of_rows
-from resonance_jax.ops._recurrence import check_lengths, check_segments
+from resonance_jax.ops._segments import check_lengths, check_segments
 
 
 class AttentionState(NamedTuple):

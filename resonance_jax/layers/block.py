@@ -57,8 +57,8 @@ class ResonanceBlock(nn.Module):
 
     Attributes:
         features, num_frequencies, selection, num_candidates, reference_length, use_interference, unselected,
-            component, parametrization, initial_spread, method: of the `ResonanceLayer`; with num_scales > 1 of the
-            `MultiScaleResonance`, which has neither `num_candidates` nor `unselected`.
+            component, parametrization, initial_spread, method, axis_name: of the `ResonanceLayer`; with num_scales > 1
+            of the `MultiScaleResonance`, which has neither `num_candidates` nor `unselected` nor `axis_name`.
         mlp_dim: hidden width of the MLP; None is 2 · features.
         gate, dropout, dtype, param_dtype: of the block.
     """
@@ -78,6 +78,7 @@ class ResonanceBlock(nn.Module):
     mlp_dim: int | None = None
     gate: bool = True
     method: str = "auto"
+    axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -88,12 +89,14 @@ class ResonanceBlock(nn.Module):
         """Maps x [b, t, d] to y [b, t, d].
 
         Raises:
-            ValueError: if several scales are given `num_candidates` or unselected="pass".
+            ValueError: if several scales are given `num_candidates`, unselected="pass" or `axis_name`.
         """
-        if self.num_scales > 1 and (self.num_candidates or self.unselected != "drop"):
+        if self.num_scales > 1 and (
+            self.num_candidates or self.unselected != "drop" or self.axis_name
+        ):
             raise ValueError(
-                "num_candidates and unselected='pass' need num_scales=1: parallel bands are concatenated, "
-                f"got {self.num_candidates} and {self.unselected!r} with num_scales={self.num_scales}."
+                "num_candidates, unselected='pass' and axis_name need num_scales=1: parallel bands are concatenated, "
+                f"got {self.num_candidates}, {self.unselected!r}, {self.axis_name!r} and num_scales={self.num_scales}."
             )
         options: dict[str, Any] = dict(
             selection=self.selection,
@@ -114,6 +117,7 @@ class ResonanceBlock(nn.Module):
         else:
             options["unselected"] = self.unselected
             options["num_candidates"] = self.num_candidates
+            options["axis_name"] = self.axis_name
         return MixerBlock(
             make(self.features, self.num_frequencies, **options),
             2 * self.features if self.mlp_dim is None else self.mlp_dim,

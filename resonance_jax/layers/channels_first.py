@@ -19,7 +19,7 @@ from resonance_jax.array_typing import (
 )
 from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._products import product
-from resonance_jax.ops._recurrence import last_segment
+from resonance_jax.ops._segments import last_segment
 
 
 class ChannelDense(nn.Module):
@@ -93,10 +93,13 @@ class ChannelConvolution(nn.Module):
     Attributes:
         taps: 1 or more.
         param_dtype: of the kernel.
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order;
+            each gives its last steps to the next one. `recent` is then that before the whole sequence.
     """
 
     taps: int = 4
     param_dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -116,6 +119,12 @@ class ChannelConvolution(nn.Module):
         if recent is None:
             recent = jnp.zeros((batch, before, channels), x.dtype)
         check_shape("recent", recent, (batch, before, channels))
+        if self.axis_name is not None and not self.is_initializing():
+            if not (segments is None and lengths is None):
+                raise ValueError(
+                    "a sequence in parts along an axis of devices takes neither segments nor lengths."
+                )
+            recent = _last_steps_before(x, recent, self.axis_name)
         # The channels are a batch of filters, not inputs of one.
         start = nn.initializers.variance_scaling(
             1.0, "fan_in", "uniform", in_axis=0, out_axis=(), batch_axis=1
@@ -139,3 +148,19 @@ class ChannelConvolution(nn.Module):
             places = lengths[:, None] + jnp.arange(before)
             recent = jnp.take_along_axis(seen, places[None], axis=-1)
         return y, jnp.transpose(recent, (1, 2, 0))
+
+
+def _last_steps_before(x, first, axis_name: str):
+    """The last steps of the part before this one, [b, steps, d]; `first` before the first part."""
+    steps, parts = first.shape[1], jax.lax.axis_size(axis_name)
+    if x.shape[-1] < steps:
+        raise ValueError(
+            f"a part of {x.shape[-1]} steps is shorter than the {steps} that the convolution after it reads: take "
+            "fewer parts."
+        )
+    last = jnp.transpose(x[..., x.shape[-1] - steps :], (1, 2, 0))
+    ring = [
+        (part, (part + 1) % parts) for part in range(parts)
+    ]  # vmap refuses one that leaves parts out
+    handed = jax.lax.ppermute(last, axis_name, ring)
+    return jnp.where(jax.lax.axis_index(axis_name) == 0, first.astype(x.dtype), handed)

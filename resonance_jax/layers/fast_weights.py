@@ -17,7 +17,7 @@ from resonance_jax.array_typing import (
     Values,
 )
 from resonance_jax.ops._checks import check_choice, check_real_sequence, check_shape
-from resonance_jax.ops._recurrence import check_lengths
+from resonance_jax.ops._segments import check_lengths
 from resonance_jax.ops.delta_rule import DEFAULT_CHUNK, delta_rule, delta_step
 
 ACTIVATIONS = ("silu", "none")

@@ -18,7 +18,7 @@ from resonance_jax.array_typing import (
 from resonance_jax.layers.channels_first import ChannelConvolution, ChannelDense, per_channel
 from resonance_jax.ops import recurrence
 from resonance_jax.ops._checks import check_choice
-from resonance_jax.ops._recurrence import check_lengths, check_segments
+from resonance_jax.ops._segments import check_lengths, check_segments
 from resonance_jax.ops.polar import from_polar
 from resonance_jax.ops.recurrence import ResonatorBank
 
@@ -60,6 +60,8 @@ class CausalResonance(nn.Module):
         chunk_size: of "chunked"; None is its default.
         dropout: rate on the output.
         channels_first: x and y are [d, b, t], the layout without transposes.
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order; see
+            `ops.recurrence.chunked`. Method "chunked", without segments and lengths. Not used while initialising.
         dtype: of the products' factors; sums and states are float32 or wider. None is x's.
         param_dtype: of the parameters.
     """
@@ -77,6 +79,7 @@ class CausalResonance(nn.Module):
     chunk_size: int | None = None
     dropout: float = 0.0
     channels_first: bool = False
+    axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -131,7 +134,9 @@ class CausalResonance(nn.Module):
         u, *gates = jnp.split(projected, width // self.features)
         recent, resonators = state if state is not None else (None, None)
         if self.conv_size > 1:
-            convolution = ChannelConvolution(self.conv_size, self.param_dtype, name="convolution")
+            convolution = ChannelConvolution(
+                self.conv_size, self.param_dtype, self.axis_name, name="convolution"
+            )
             u, recent = convolution(u, recent, segments, lengths)
         elif recent is None:
             recent = self.initial_state(x.shape[1]).recent
@@ -157,7 +162,8 @@ class CausalResonance(nn.Module):
         )()  # fmt: skip
         skip = self.param("skip", nn.initializers.ones, (self.features,), self.param_dtype)
         direct = per_channel(skip, u) * u
-        if u.shape[-1] == 1 and state is not None and segments is None and lengths is None:
+        alone = self.axis_name is None and segments is None and lengths is None
+        if u.shape[-1] == 1 and state is not None and alone:
             y, state = recurrence.step(u[..., 0].T, bank, state)
             return y.T[..., None] + direct, state
         options: dict[str, Any] = dict(segments=segments, lengths=lengths, channels_first=True)
@@ -167,6 +173,8 @@ class CausalResonance(nn.Module):
             y, state = recurrence.scan(u, bank, state, **options)
         else:
             narrow = u.astype(self.dtype or u.dtype)
+            if not self.is_initializing():
+                options["axis_name"] = self.axis_name
             y, state = recurrence.chunked(
                 narrow, bank, state, chunk_size=self.chunk_size, **options
             )
@@ -175,6 +183,12 @@ class CausalResonance(nn.Module):
     def _check(self, x, segments, lengths) -> None:
         check_choice("method", self.method, METHODS)
         check_choice("component", self.component, COMPONENTS)
+        if self.axis_name is not None and self.method != "chunked":
+            raise ValueError(f"axis_name needs method='chunked', got method={self.method!r}.")
+        if self.axis_name is not None and not (segments is None and lengths is None):
+            raise ValueError(
+                "a sequence in parts along an axis of devices takes neither segments nor lengths."
+            )
         axis = 0 if self.channels_first else -1
         if x.ndim != 3 or x.shape[axis] != self.features or 0 in x.shape:
             layout = (

@@ -50,6 +50,9 @@ class ResonanceLayer(nn.Module):
         dropout: rate on the filter's output.
         post_norm: add the residual and LayerNorm.
         method: "auto", "fft" or "matrix" (see `resonance.resonate`); off the grid always the matrix form.
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order;
+            the layer filters the whole sequence (see `resonance.resonate`). Not used while initialising: initialise
+            with an input of the whole length, from which learned frequencies start, or give `reference_length`.
         dtype: of the computation outside the transform, and of the result; None is the input's.
         param_dtype: of the parameters.
     """
@@ -68,6 +71,7 @@ class ResonanceLayer(nn.Module):
     initial_spread: float = 0.02
     post_norm: bool = True
     method: str = "auto"
+    axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -123,10 +127,12 @@ class ResonanceLayer(nn.Module):
 
     def _filter(self, x, k, weights, interference, mask):
         """Calls the op on the grid of this length, or off it where the frequencies are fixed or learned."""
-        length, n = x.shape[-2], fast_length(x.shape[-2])
+        axis_name = None if self.is_initializing() else self.axis_name
+        length = x.shape[-2] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+        n = fast_length(length)
         reference = fast_length(self.reference_length or length)
         options: dict[str, Any] = dict(
-            interference=interference, unselected=self.unselected, mask=mask
+            interference=interference, unselected=self.unselected, mask=mask, axis_name=axis_name
         )
         if self.selection == "continuous":
             start = nn.initializers.zeros  # once trained, the frequencies fit any length

@@ -16,7 +16,7 @@ import numpy as np
 from resonance_jax.array_typing import Array, ClassScores, SequenceLengths, TokenIds, TokenSequence
 from resonance_jax.models.language_model import LanguageModel
 from resonance_jax.ops._checks import check_shape, is_concrete
-from resonance_jax.ops._recurrence import check_lengths
+from resonance_jax.ops._segments import check_lengths
 
 PIECE = 2048
 """Steps of a long prompt that are read at once."""

@@ -120,14 +120,24 @@ class LanguageModel(nn.Module):
     """Embedding → num_layers × (norm → mixer → residual → norm → gated MLP → residual) → norm → head, the embedding's.
 
     Works on [d, b, t] inside (see `layers.channels_first`).
+
+    With axis_name, in shard_map or pmap, the ids are one of equal parts of each sequence along that axis, in their
+    order: every device reads its part after those before it (`ops.recurrence.chunked`). Dropout draws the same mask in
+    every part unless its key is folded with the part's index. To generate, take the model without axis_name.
     """
 
     config: LanguageModelConfig
     param_dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     def setup(self):
         """Declares the embedding, the blocks and the last norm."""
         config = self.config
+        if self.axis_name is not None and (config.mixer != "resonance" or config.memory_layers):
+            raise ValueError(
+                "axis_name needs mixer='resonance' without memory_layers: only resonators hand a state from part to "
+                f"part, got mixer={config.mixer!r} and memory_layers={config.memory_layers}."
+            )
         if config.num_frequent:
             self.codes = HierarchicalEmbedding(
                 config.vocab_size,
@@ -144,7 +154,7 @@ class LanguageModel(nn.Module):
             shape = config.vocab_size, config.hidden_dim
             self.table = self.param("embedding", start, shape, self.param_dtype)
         self.blocks = [
-            _Block(config, layer, self.param_dtype, name=f"layer_{layer}")
+            _Block(config, layer, self.param_dtype, self.axis_name, name=f"layer_{layer}")
             for layer in range(config.num_layers)
         ]
         self.norm = ChannelNorm(self.param_dtype)
@@ -307,12 +317,13 @@ class _Block(nn.Module):
     config: LanguageModelConfig
     layer: int
     param_dtype: Any
+    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, state, segments, lengths, deterministic: bool):
         config = self.config
         dtypes: dict[str, Any] = dict(dtype=jnp.dtype(config.dtype), param_dtype=self.param_dtype)
-        mixer = _make_mixer(config, self.layer, self.param_dtype, name="mixer")
+        mixer = _make_mixer(config, self.layer, self.param_dtype, self.axis_name, name="mixer")
         u = ChannelNorm(self.param_dtype, name="mixer_norm")(x)
         if self.layer in config.memory_layers:
             y, state = _remember(mixer, u, state, segments, lengths, deterministic)
@@ -332,7 +343,9 @@ class _Block(nn.Module):
         return x, state
 
 
-def _make_mixer(config: LanguageModelConfig, layer: int, param_dtype, **place: Any) -> Any:
+def _make_mixer(
+    config: LanguageModelConfig, layer: int, param_dtype, axis_name: str | None = None, **place: Any
+) -> Any:
     shared: dict[str, Any] = dict(dropout=config.dropout, param_dtype=param_dtype, **place)
     dtype = jnp.dtype(config.dtype)
     if layer in config.memory_layers:
@@ -353,6 +366,7 @@ def _make_mixer(config: LanguageModelConfig, layer: int, param_dtype, **place: A
         max_phase=config.max_phase,
         method=config.method,
         channels_first=True,
+        axis_name=axis_name,
         dtype=dtype,
         **shared,
     )

@@ -149,6 +149,12 @@ def rotation(count: int, size: int, frequencies: Array, dtype) -> jax.Array:
     return jax.lax.complex(cosine, -sine)[..., None]
 
 
+def rotation_of_part(length: int, frequencies: Array, dtype, axis_name: str) -> jax.Array:
+    """e^{−2πi f m t} for this device's part m of a sequence in parts of t samples along a mapped axis, [k, 1]."""
+    count = jax.lax.axis_size(axis_name)
+    return rotation(count, length, frequencies, dtype)[jax.lax.axis_index(axis_name)]
+
+
 def _static_table(times: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     angle = 2 * np.pi * np.remainder(np.outer(times, frequencies), 1.0)
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resonance_jax.ops._checks import check_shape, is_concrete
+from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._chunks import cycles
 from resonance_jax.ops._products import product
+from resonance_jax.ops._segments import check_lengths, check_segments, check_step_mask, last_segment
 from resonance_jax.ops.fourier import fast_length
 
 # exp(ν) is kept in [1.2e-7, 100]: |λ| stays below 1 in float32, and the derivatives of γ and exp(−exp ν) finite. ν is
@@ -123,7 +124,7 @@ def output_variance(bank) -> jax.Array:
 
 def kernel(bank, length: int) -> jax.Array:
     """h[τ] [h, length]."""
-    return _readout_sum(bank.readout * input_gain(bank), powers(bank, np.arange(length)))
+    return readout_sum(bank.readout * input_gain(bank), powers(bank, np.arange(length)))
 
 
 def convolve(given: Given, num_segments: int | None):
@@ -147,15 +148,15 @@ def convolve(given: Given, num_segments: int | None):
         y, _ = jax.lax.scan(add, jnp.zeros_like(x), jnp.arange(num_segments))
         y = jnp.where(given.segments < num_segments, y, jnp.nan)
     if given.state is not None:
-        left = product(_real_rows(given.state), _free_response(bank, length))
+        left = product(real_rows(given.state), free_response(bank, length))
         y = y + (left if given.segments is None else jnp.where(given.segments == 0, left, 0))
-    start = given.state if given.state is not None else _zero_state(given)
+    start = given.state if given.state is not None else zero_state(given)
     lengths = length if given.lengths is None else given.lengths
     if given.segments is not None:
         last = last_segment(given.segments, given.lengths)
         x = jnp.where(given.segments == last[:, None], x, 0)
         start = jnp.where(last == 0, start, 0)
-    return y, _state_after(bank, x, start, lengths)
+    return y, state_after(bank, x, start, lengths)
 
 
 def scan(given: Given):
@@ -184,44 +185,6 @@ def scan(given: Given):
     return jnp.moveaxis(y, 0, -1), states[-1]
 
 
-def chunked(given: Given, size: int):
-    """y and the state by matrix products inside chunks and a scan over the states between them."""
-    x, bank = given.x, given.bank
-    heads, channels, batch, length = x.shape
-    size = min(size, length)
-    count = -(-length // size)
-    padding = [(0, 0)] * 3 + [(0, count * size - length)]
-    x = jnp.pad(x, padding).reshape(heads, channels, batch, count, size)
-    table = powers(bank, np.arange(size + 1))
-    gain = input_gain(bank)
-    toeplitz = _toeplitz(_readout_sum(bank.readout * gain, table[..., :size]))
-    segments = _ChunkSegments.of(given.segments, count, size)
-    start = _real_rows(_zero_state(given) if given.state is None else given.state)
-    starts = start[:, :, :, None]  # [h, e, b, c, 2k]
-    if count > 1:
-        into = jnp.swapaxes(_real_columns(gain[..., None] * table[..., size - 1 :: -1]), 1, 2)
-        read = x if segments is None else jnp.where(segments.in_last, x, 0)
-        goes_on = None if segments is None else segments.goes_on
-        starts = _starts(start, product(read, into), table[..., -1], goes_on)
-    has_state = count > 1 or given.state is not None
-    response = _free_response(bank, size)
-    if segments is not None:
-        y = jnp.einsum(
-            "hebcs,hst,bcst->hebct",
-            x, toeplitz.astype(x.dtype), segments.together.astype(x.dtype),
-            precision=jax.lax.Precision.HIGHEST, preferred_element_type=toeplitz.dtype,
-            optimize=[(1, 2), (0, 1)],
-        )  # fmt: skip
-        if has_state:
-            y = y + jnp.where(segments.in_first, product(starts.astype(x.dtype), response), 0)
-    elif has_state:
-        y = product(x, toeplitz) + product(starts.astype(x.dtype), response)
-    else:
-        y = product(x, toeplitz)
-    y = y.reshape(heads, channels, batch, count * size)[..., :length]
-    return y, _chunk_end(given, x, starts, segments)
-
-
 def check_bank(bank, features: int) -> None:
     """Requires ν, θ and c of one shape [h, k], and h heads that divide the features."""
     check_shape("bank.log_decay", bank.log_decay, bank.phase.shape)
@@ -245,138 +208,7 @@ def check_state(state, batch, bank, features: int) -> jax.Array:
     return jnp.asarray(state, jnp.result_type(state.dtype, bank.readout.dtype))
 
 
-def check_step_mask(mask, shape) -> None:
-    """Requires booleans of a shape; a row that is hidden as a whole is nothing unusual to a filter that goes on."""
-    if mask.dtype != bool or tuple(mask.shape) != tuple(shape):
-        raise ValueError(
-            f"mask must be boolean (True = observed) of shape {shape}, got {mask.dtype} {mask.shape}."
-        )
-
-
-def check_segments(segments, shape) -> jax.Array:
-    """Requires integers that do not decrease along the last axis, from 0."""
-    if tuple(segments.shape) != tuple(shape) or not jnp.issubdtype(segments.dtype, jnp.integer):
-        raise ValueError(
-            f"segments must be integers {shape}, got {segments.dtype} {segments.shape}."
-        )
-    if is_concrete(segments):
-        values = np.asarray(segments)
-        if values.min() < 0 or np.any(values[..., 1:] < values[..., :-1]):
-            raise ValueError(
-                "segments must not be negative and not decrease along time: number the documents of a row in "
-                "their order, 0 for what goes on from the state."
-            )
-    return jnp.asarray(segments)
-
-
-def count_segments(segments, num_segments: int | None) -> int:
-    """Counts known segments where num_segments is not given, and requires that a given one is enough."""
-    if not is_concrete(segments):
-        if num_segments is None:
-            raise ValueError(
-                "the segments are traced: pass num_segments, or use chunked, which needs no bound."
-            )
-        return num_segments
-    needed = int(np.max(np.asarray(segments))) + 1
-    if num_segments is not None and num_segments < needed:
-        raise ValueError(
-            f"num_segments must be above every segment, got {num_segments} for segments up to {needed - 1}."
-        )
-    return needed if num_segments is None else num_segments
-
-
-def check_lengths(lengths, batch, length: int) -> jax.Array:
-    """Requires an integer 0 … t a row."""
-    if tuple(lengths.shape) != tuple(batch) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"lengths must be integers {batch}, got {lengths.dtype} {lengths.shape}.")
-    if is_concrete(lengths) and np.size(lengths):
-        low, high = int(np.min(np.asarray(lengths))), int(np.max(np.asarray(lengths)))
-        if low < 0 or high > length:
-            raise ValueError(f"lengths must lie in 0 .. {length}, got {low} .. {high}.")
-    return jnp.asarray(lengths, jnp.int32)  # unsigned ones would wrap below 0
-
-
-class _ChunkSegments(NamedTuple):
-    """Which steps of a chunk read what: the last segment seen before it, and the one at its end."""
-
-    together: jax.Array  # [b, c, T, T]: σ and τ are of one segment
-    in_first: jax.Array  # [b, c, T]: reads the state before the chunk
-    in_last: jax.Array  # [b, c, T]: is in the state after it
-    goes_on: jax.Array  # [b, c]: the state before is in the state after
-    values: jax.Array  # [b, c, T]
-    before: jax.Array  # [b, c]
-
-    @classmethod
-    def of(cls, segments, count: int, size: int):
-        if segments is None:
-            return None
-        segments = jnp.pad(segments, [(0, 0), (0, count * size - segments.shape[1])], mode="edge")
-        values = segments.reshape(-1, count, size)
-        last = values[..., -1]
-        before = jnp.pad(last[:, :-1], [(0, 0), (1, 0)])
-        return cls(
-            values[..., :, None] == values[..., None, :],
-            values == before[..., None],
-            values == last[..., None],
-            before == last,
-            values,
-            before,
-        )
-
-
-def _starts(first, summed, pole, goes_on):
-    """States before each chunk, [h, e, b, c, 2k], from the first and what each chunk adds.
-
-    On one device channels and batch are one axis, as in `product`: with its gradient a scan over five axes takes a
-    third of the whole evaluation's time longer on a CPU.
-    """
-    heads, channels, batch, count, parts = summed.shape
-    rows = (channels * batch,) if jax.device_count() == 1 else (channels, batch)
-    if goes_on is not None:
-        goes_on = jnp.broadcast_to(goes_on.T[:, None], (count, channels, batch))
-        goes_on = goes_on.reshape(count, *rows, 1)
-    real, imag = (jnp.expand_dims(part, range(1, 1 + len(rows))) for part in (pole.real, pole.imag))
-
-    def advance(state, chunk):
-        added, going = chunk
-        a, b = jnp.split(state, 2, axis=-1)
-        after = jnp.concatenate([real * a - imag * b, real * b + imag * a], axis=-1)
-        after = after if going is None else jnp.where(going, after, 0)
-        return after + added, state
-
-    added = jnp.moveaxis(summed.reshape(heads, *rows, count, parts), -2, 0)
-    _, starts = jax.lax.scan(advance, first.reshape(heads, *rows, parts), (added, goes_on))
-    return jnp.moveaxis(starts, 0, -2).reshape(summed.shape)
-
-
-def _chunk_end(given: Given, x, starts, segments):
-    """The state after the last step, from the state before the chunk that holds it."""
-    batch, count, size = x.shape[2:]
-    length = given.x.shape[-1]
-    if given.lengths is None:
-        chunk, steps = count - 1, length - (count - 1) * size
-        x, start = x[..., chunk, :], starts[..., chunk, :]
-    else:
-        chunk = jnp.maximum(given.lengths - 1, 0) // size
-        steps = given.lengths - chunk * size
-        x, start = (
-            jnp.take_along_axis(parts, chunk.reshape(1, 1, -1, 1, 1), axis=3)[..., 0, :]
-            for parts in (x, starts)
-        )
-    start = _complex_state(start)
-    if segments is not None:
-        index = jnp.broadcast_to(jnp.asarray(chunk), (batch,))[:, None]
-        values = jnp.take_along_axis(segments.values, index[..., None], axis=1)[:, 0]
-        before = jnp.take_along_axis(segments.before, index, axis=1)[:, 0]
-        end = jnp.broadcast_to(jnp.maximum(jnp.asarray(steps) - 1, 0), (batch,))
-        last = jnp.take_along_axis(values, end[:, None], axis=1)
-        x = jnp.where(values == last, x, 0)
-        # A row of length 0 has read nothing: its state stays.
-        start = jnp.where((before == last[:, 0]) | (jnp.asarray(steps) == 0), start, 0)
-    return _state_after(given.bank, x, start, steps)
-
-
-def _state_after(bank, x, start, steps):
+def state_after(bank, x, start, steps):
     """λ^steps start + Σ_{τ<steps} λ^{steps−1−τ} γ x[τ], complex [h, k, e, b]; steps of all rows, or of each [b]."""
     length = x.shape[-1]
     if isinstance(steps, int):
@@ -386,58 +218,39 @@ def _state_after(bank, x, start, steps):
         moved = jnp.take_along_axis(x, jnp.maximum(places, 0)[None, None], axis=-1)
         x, kept = jnp.where(places >= 0, moved, 0), powers(bank, steps)[:, :, None]
     weights = input_gain(bank)[..., None] * powers(bank, np.arange(x.shape[-1])[::-1])
-    added = product(x, jnp.swapaxes(_real_columns(weights), 1, 2))
-    return kept * start + _complex_state(added)
+    added = product(x, jnp.swapaxes(real_columns(weights), 1, 2))
+    return kept * start + complex_state(added)
 
 
-def last_segment(segments, lengths):
-    """The segment of each row's last step, [b]; 0, which keeps the state, for a row of length 0."""
-    if lengths is None:
-        return segments[:, -1]
-    last = jnp.take_along_axis(segments, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
-    return jnp.where(lengths == 0, 0, last)
-
-
-def _free_response(bank, length: int):
+def free_response(bank, length: int):
     """What a state gives in the steps after it, [h, 2k, length]: Re(c λ^{τ+1} s) = Re(cλ…) Re s − Im(cλ…) Im s."""
     values = bank.readout[..., None] * powers(bank, np.arange(1, length + 1))
     return jnp.concatenate([values.real, -values.imag], axis=1)
 
 
-def _readout_sum(weights, table):
+def readout_sum(weights, table):
     """Re Σ_k w_k table_k: [h, k], [h, k, τ] → [h, τ]."""
     return jnp.sum(jnp.real(weights[..., None] * table), axis=1)
 
 
-def _toeplitz(kernel):
-    """M[σ, τ] = h[τ − σ] for τ ≥ σ, else 0: [h, T] → [h, T, T], without a gather.
-
-    Row σ of a matrix [T, 2T − 1] filled with repetitions of (h, 0) is that vector turned by σ places.
-    """
-    heads, size = kernel.shape
-    padded = jnp.concatenate([kernel, jnp.zeros_like(kernel)], axis=1)
-    tiled = jnp.tile(padded, (1, size))[:, : size * (2 * size - 1)]
-    return tiled.reshape(heads, size, 2 * size - 1)[..., :size]
-
-
-def _zero_state(given: Given):
+def zero_state(given: Given):
     heads, channels, batch, _ = given.x.shape
     dtype = jnp.result_type(given.bank.phase.dtype, jnp.complex64)
     shape = heads, given.bank.phase.shape[1], channels, batch
     return jnp.zeros_like(given.x, dtype, shape)  # in shard_map, varying as x does
 
 
-def _real_rows(state):
-    """Complex [h, k, e, b] → real [h, e, b, 2k]."""
-    return jnp.moveaxis(_real_columns(state), 1, -1)
+def real_rows(state):
+    """Complex [h, k, e, b, …] → real [h, e, b, …, 2k]."""
+    return jnp.moveaxis(real_columns(state), 1, -1)
 
 
-def _complex_state(rows):
+def complex_state(rows):
     """Real [h, e, b, 2k] → complex [h, k, e, b]."""
     real, imag = jnp.split(jnp.moveaxis(rows, -1, 1), 2, axis=1)
     return jax.lax.complex(real, imag)
 
 
-def _real_columns(values):
+def real_columns(values):
     """Complex [h, k, …] → real and imaginary parts side by side, [h, 2k, …]."""
     return jnp.concatenate([values.real, values.imag], axis=1)

@@ -24,6 +24,7 @@ from resonance_jax.ops._chunks import (
     compressed_tables,
     join,
     rotation,
+    rotation_of_part,
     split,
 )
 
@@ -91,7 +92,11 @@ def select_bins(num_bins: int, k: int, strategy: str = "low") -> np.ndarray:
 
 
 def project(
-    x: RealSequence, frequencies: Frequencies | Sequence[float], *, chunk: int | None = None
+    x: RealSequence,
+    frequencies: Frequencies | Sequence[float],
+    *,
+    chunk: int | None = None,
+    axis_name: str | None = None,
 ) -> Spectrum:
     """Evaluates X_k = Σ_t x_t e^{−2πi f_k t} at any k frequencies, on or off the FFT grid.
 
@@ -107,6 +112,8 @@ def project(
             with respect to; its angles are reduced exactly for the value that its dtype holds, so only its own rounding
             (2^-24 relative in float32, which is f·t·2^-24 cycles at time t) remains.
         chunk: T, samples per chunk; None chooses.
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order: the
+            result, on every device, is that of the whole sequence. One all-reduce of k d complex numbers.
     Returns:
         Complex [..., k, d]: complex128 for float64 x, else complex64 (narrower x is computed in float32).
     Raises:
@@ -122,6 +129,13 @@ def project(
     f = check_frequencies(frequencies)
     length = x.shape[-2]
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    spectrum = _project(x, f, length, chunk)
+    if axis_name is None:
+        return spectrum
+    return jax.lax.psum(spectrum * rotation_of_part(length, f, x.dtype, axis_name), axis_name)
+
+
+def _project(x, f, length, chunk):
     compressed = compressed_tables(f, length, chunk, x.dtype)
     if compressed is not None:
         basis, phases = compressed
@@ -143,6 +157,7 @@ def synthesize(
     length: int,
     *,
     chunk: int | None = None,
+    axis_name: str | None = None,
 ) -> RealSequence:
     """Evaluates y_t = Re Σ_k S_k e^{2πi f_k t} for t = 0 … length−1, the transpose of `project` up to conjugation.
 
@@ -153,6 +168,8 @@ def synthesize(
         frequencies: f in cycles per sample, [k]; static or traced as in `project`.
         length: samples to make, ≥ 1.
         chunk: samples per chunk; None chooses.
+        axis_name: in shard_map or pmap, the axis of devices each of which makes its own part of this length, in their
+            order.
     Returns:
         Real [..., length, d]: float64 for complex128, else float32.
     Raises:
@@ -173,6 +190,8 @@ def synthesize(
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}.")
     dtype = spectrum.real.dtype
+    if axis_name is not None:
+        spectrum = spectrum * jnp.conj(rotation_of_part(length, f, dtype, axis_name))
     compressed = compressed_tables(f, length, chunk, dtype)
     if compressed is not None:
         basis, phases = compressed

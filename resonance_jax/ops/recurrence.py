@@ -34,8 +34,10 @@ from resonance_jax.array_typing import (
     TimeSequence,
     Values,
 )
+from resonance_jax.ops import _chunked_recurrence
 from resonance_jax.ops import _recurrence as core
 from resonance_jax.ops._checks import check_shape
+from resonance_jax.ops._segments import count_segments
 
 DEFAULT_CHUNK = 128
 
@@ -179,7 +181,7 @@ def convolve(
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
     if segments is not None:
-        num_segments = core.count_segments(segments, num_segments)
+        num_segments = count_segments(segments, num_segments)
     return core.finish(given, *core.convolve(given, num_segments))
 
 
@@ -218,6 +220,7 @@ def chunked(
     lengths: SequenceLengths | None = None,
     chunk_size: int | None = None,
     channels_first: bool = False,
+    axis_name: str | None = None,
 ) -> tuple[TimeSequence, ResonatorState]:
     """Filters chunks of T steps by a Toeplitz matrix a head, and hands the states from chunk to chunk.
 
@@ -227,7 +230,10 @@ def chunked(
 
     Args:
         chunk_size: T; None is 128, and 32 with segments, where each row of each chunk has a matrix of its own.
-    Others, and Returns, as `convolve`.
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order.
+            `state` is then that before the whole sequence, and what is returned that after this part: the state of the
+            last part is the sequence's. One all-gather of the states of the parts. Neither segments nor lengths.
+    Others, and Returns, as `convolve`. Raises also if axis_name is given together with segments or lengths.
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
@@ -241,7 +247,11 @@ def chunked(
         chunk_size = DEFAULT_CHUNK if segments is None else 32
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
-    return core.finish(given, *core.chunked(given, chunk_size))
+    if axis_name is not None and not (segments is None and lengths is None):
+        raise ValueError(
+            "a sequence in parts along an axis of devices takes neither segments nor lengths; hide padding by mask."
+        )
+    return core.finish(given, *_chunked_recurrence.chunked(given, chunk_size, axis_name))
 
 
 def step(

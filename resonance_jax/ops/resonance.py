@@ -15,6 +15,7 @@ from resonance_jax.array_typing import (
 )
 from resonance_jax.ops._checks import (
     check_bins,
+    check_choice,
     check_complex,
     check_frequencies,
     check_mask,
@@ -48,6 +49,7 @@ def resonate(
     fft_length: int | None = None,
     mask: SequenceMask | None = None,
     method: str = "auto",
+    axis_name: str | None = None,
 ) -> RealSequence:
     """Filters a sequence at k frequencies and lets those frequencies mix.
 
@@ -72,6 +74,9 @@ def resonate(
         fft_length: N ≥ t; None is N = t. See `fourier.fast_length`.
         mask: bool [..., t], True = observed. Hidden steps read as 0 and give 0.
         method: "fft", "matrix", or "auto": by (N, k, device) from a measured table.
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order; t
+            in the formula is then the sum of their lengths, and y this part's. Matrix form: one all-reduce of k d
+            numbers.
     Returns:
         y, real, [..., t, d], in x's dtype.
     Raises:
@@ -84,14 +89,24 @@ def resonate(
     [1.5, 1.5, 1.5, 1.5]
     """
     x = jnp.asarray(x)
-    n, bins = _check_arguments(x, weights, bins, interference, unselected, fft_length, mask)
-    method = choose_method(n, bins, method)
+    parts = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    n, bins = _check_arguments(x, weights, bins, interference, unselected, fft_length, mask, parts)
+    check_choice("method", method, METHODS)
+    if axis_name is None:
+        method = choose_method(n, bins, method)
+    elif method == "fft" or not is_static(bins):
+        raise ValueError(
+            "a sequence in parts along an axis of devices takes the matrix form and static bins: pass method='matrix' "
+            "or 'auto' and bins as a NumPy array; for a whole FFT see distributed_fft."
+        )
 
     def evaluate(signal, weights, interference):
         if method == "fft":
             return _resonate_fft(signal, weights, bins, interference, unselected, n)
         scale = np.where((bins == 0) | (2 * bins == n), 1, 2) / n
-        return _resonate_matrix(signal, weights, bins / n, scale, interference, unselected)
+        return _resonate_matrix(
+            signal, weights, bins / n, scale, interference, unselected, axis_name
+        )
 
     return _evaluate(evaluate, x, weights, interference, mask)
 
@@ -104,6 +119,7 @@ def resonate_at(
     interference: Interference | None = None,
     unselected: str = "drop",
     mask: SequenceMask | None = None,
+    axis_name: str | None = None,
 ) -> RealSequence:
     """Filters a sequence at any k frequencies, on or off the grid of its length.
 
@@ -121,6 +137,7 @@ def resonate_at(
         interference: M, complex, [k, k]; None is M = 0.
         unselected: "drop" or "pass".
         mask: bool [..., t], True = observed. Hidden steps read as 0 and give 0.
+        axis_name: as in `resonate`.
     Returns:
         y, real, [..., t, d], in x's dtype.
     Raises:
@@ -140,10 +157,11 @@ def resonate_at(
         count = np.where((frequencies == 0) | (frequencies == 0.5), 1, 2)
     else:
         count = np.full(frequencies.shape, 2)
+    length = x.shape[-2] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
 
     def evaluate(signal, weights, interference):
         return _resonate_matrix(
-            signal, weights, frequencies, count / x.shape[-2], interference, unselected
+            signal, weights, frequencies, count / length, interference, unselected, axis_name
         )
 
     return _evaluate(evaluate, x, weights, interference, mask)
@@ -159,8 +177,7 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
     >>> choose_method(4096, np.arange(8)), choose_method(4096, np.arange(2049))
     ('matrix', 'fft')
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}.")
+    check_choice("method", method, METHODS)
     if not is_static(bins):
         if method == "matrix":
             raise ValueError(
@@ -216,20 +233,22 @@ def _resonate_fft(x, weights, bins, interference, unselected, n):
     return jnp.swapaxes(jnp.fft.irfft(spectrum, n=n), -1, -2)[..., : x.shape[-2], :]
 
 
-def _resonate_matrix(x, weights, frequencies, scale, interference, unselected):
-    spectrum = project(x, frequencies)
+def _resonate_matrix(x, weights, frequencies, scale, interference, unselected, axis_name):
+    spectrum = project(x, frequencies, axis_name=axis_name)
     selected = _mix(spectrum, weights, interference)
     change = selected if unselected == "drop" else selected - spectrum
-    y = synthesize(change * jnp.asarray(scale, x.dtype)[:, None], frequencies, x.shape[-2])
+    change = change * jnp.asarray(scale, x.dtype)[:, None]
+    y = synthesize(change, frequencies, x.shape[-2], axis_name=axis_name)
     return y if unselected == "drop" else x + y
 
 
-def _check_arguments(x, weights, bins, interference, unselected, fft_length, mask):
+def _check_arguments(x, weights, bins, interference, unselected, fft_length, mask, parts):
     """Raises for bad arguments; returns N and the bins (as NumPy where they are static)."""
     check_real_sequence("x", x)
-    n = x.shape[-2] if fft_length is None else fft_length
-    if n < x.shape[-2]:
-        raise ValueError(f"fft_length must be at least the sequence length {x.shape[-2]}, got {n}.")
+    length = x.shape[-2] * parts
+    n = length if fft_length is None else fft_length
+    if n < length:
+        raise ValueError(f"fft_length must be at least the sequence length {length}, got {n}.")
     if is_static(bins):
         bins = np.asarray(bins)
     check_bins(bins, n // 2 + 1)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +12,15 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from resonance_jax.layers.block import ResonanceBlock
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.ops.delta_rule import delta_rule
+from resonance_jax.ops.distributed_fft import distributed_irfft, distributed_rfft
 from resonance_jax.ops.recurrence import chunked, ring_bank
 
 
 @pytest.mark.slow_process
-def test_two_devices():
+def test_two_devices(quick_compile):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     process = subprocess.run(
@@ -80,6 +84,56 @@ def shards_are_mapped() -> None:
         np.testing.assert_allclose(jax.jit(mapped)(x), function(x), rtol=0, atol=1e-5)
 
 
+def parts_of_a_sequence_are_mapped() -> None:
+    """Values, and gradients as a step takes them, of parts of a sequence on the devices are those of the whole."""
+    mesh, x = (
+        Mesh(np.array(jax.devices()), ("parts",)),
+        np.random.default_rng(0).normal(size=(2, 300, 4)),
+    )
+    ids, x = np.random.default_rng(0).integers(0, 32, (2, 300)), x.astype(np.float32)
+    shape: Any = dict(vocab_size=32, hidden_dim=16, num_layers=1, mlp_dim=16, num_heads=2)
+    models: Any = [
+        (partial(LanguageModel, LanguageModelConfig(**shape, dtype="bfloat16")), ids, 2e-2),
+        (partial(ResonanceBlock, 4, 3, mlp_dim=4), x, 1e-5),
+    ]
+    for make, inputs, tolerance in models:
+        whole, part = make(), make(axis_name="parts")
+        variables = jax.jit(whole.init)(jax.random.key(0), inputs)
+
+        def loss(model, variables, inputs):
+            outputs = model.apply(variables, inputs)
+            return jnp.mean(jnp.sin(outputs)), outputs
+
+        wanted = jax.jit(jax.value_and_grad(partial(loss, whole), has_aux=True))(variables, inputs)
+
+        def step(part, variables, inputs):
+            own = jax.lax.pcast(variables, "parts", to="varying")
+            (value, outputs), gradient = jax.value_and_grad(partial(loss, part), has_aux=True)(
+                own, inputs
+            )
+            value, gradient = jax.lax.pmean((value, gradient), "parts")
+            return (value, outputs), gradient
+
+        split, same = PartitionSpec(None, "parts"), PartitionSpec()
+        mapped = jax.shard_map(
+            partial(step, part), mesh=mesh, in_specs=(same, split), out_specs=((same, split), same)
+        )
+        for found, expected in zip(
+            jax.tree.leaves(jax.jit(mapped)(variables, inputs)),
+            jax.tree.leaves(wanted),
+            strict=True,
+        ):
+            scale = np.max(np.abs(expected))
+            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
+
+    def there_and_back(x):
+        return distributed_irfft(distributed_rfft(x, "parts"), 300, "parts")
+
+    mapped = jax.shard_map(there_and_back, mesh=mesh, in_specs=split, out_specs=split)
+    np.testing.assert_allclose(jax.jit(mapped)(x), x, rtol=0, atol=1e-5)
+
+
 if __name__ == "__main__":
     sharded_batch_is_not_gathered()
     shards_are_mapped()
+    parts_of_a_sequence_are_mapped()
