@@ -12,6 +12,7 @@ from resonance_jax.models.language_model import LanguageModel
 from resonance_jax.training.config import RESUMABLE_FIELDS
 from resonance_jax.training.language_config import LanguageTrainConfig
 from resonance_jax.training.language_evaluation import to_segments
+from resonance_jax.training.losses import mean_share
 from resonance_jax.training.optimizer import make_paced_optimizer
 from resonance_jax.training.program import Program
 from resonance_jax.training.step import TrainState, init_state
@@ -82,6 +83,7 @@ def _programs(config: LanguageTrainConfig) -> LanguageProgram:
     return LanguageProgram(config)
 
 
-def _mean_loss(losses: jax.Array, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    del batch  # All tokens count alike.
-    return losses.mean(), {}
+def _mean_loss(
+    losses: jax.Array, batch: Any, *, axis: str | None = None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    return mean_share(losses, batch.get("weight"), axis), {}

@@ -1,4 +1,8 @@
-"""Losses of the three heads: (outputs, batch) → (mean loss, metrics), with weights and masks."""
+"""Losses of the three heads: (outputs, batch) → (mean loss, metrics), with weights and masks.
+
+With `axis`, the name of a mapped axis of devices that share a batch, each returns this device's share: of the sum over
+its own rows, divided by the weight of all. The sum of the shares over the axis is the mean over the whole batch.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +15,11 @@ LossFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def classification_loss(
-    outputs: jax.Array, batch: Mapping[str, Any], *, label_smoothing: float = 0.0
+    outputs: jax.Array,
+    batch: Mapping[str, Any],
+    *,
+    label_smoothing: float = 0.0,
+    axis: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the weighted mean cross-entropy −Σ_c q_c log p_c and the accuracy.
 
@@ -19,36 +27,45 @@ def classification_loss(
         outputs: logits [b, classes].
         batch: "labels" int [b] in 0 … classes − 1; "weight" [b], optional.
         label_smoothing: ε in q = (1 − ε) one-hot + ε / classes.
+        axis: of devices, see this module.
     Returns:
         The loss and {"accuracy"}, float32; 0 where all weights are 0.
     """
     _check_shapes(outputs.shape[:-1], batch["labels"].shape)
-    return _cross_entropy(outputs, batch["labels"], batch.get("weight"), label_smoothing)
+    return _cross_entropy(outputs, batch["labels"], batch.get("weight"), label_smoothing, axis)
 
 
 def token_loss(
-    outputs: jax.Array, batch: Mapping[str, Any], *, label_smoothing: float = 0.0
+    outputs: jax.Array,
+    batch: Mapping[str, Any],
+    *,
+    label_smoothing: float = 0.0,
+    axis: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the mean cross-entropy and accuracy over the tokens that the mask keeps.
 
     Args:
         outputs: logits [b, t, classes].
         batch: "labels" int [b, t]; "mask" bool [b, t] and "weight" [b] or [b, t], both optional.
-        label_smoothing: as in `classification_loss`.
+        label_smoothing, axis: as in `classification_loss`.
     Returns:
         The loss and {"accuracy"}, float32.
     """
     _check_shapes(outputs.shape[:-1], batch["labels"].shape)
     weight = batch.get("mask")
-    if "weight" in batch:
+    if batch.get("weight") is not None:
         rows = jnp.asarray(batch["weight"])
         rows = rows[:, None] if rows.ndim == 1 else rows
         weight = rows if weight is None else rows * weight
-    return _cross_entropy(outputs, batch["labels"], weight, label_smoothing)
+    return _cross_entropy(outputs, batch["labels"], weight, label_smoothing, axis)
 
 
 def regression_loss(
-    outputs: jax.Array, batch: Mapping[str, Any], *, label_smoothing: float = 0.0
+    outputs: jax.Array,
+    batch: Mapping[str, Any],
+    *,
+    label_smoothing: float = 0.0,
+    axis: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the weighted mean over rows of the mean squared error.
 
@@ -56,6 +73,7 @@ def regression_loss(
         outputs: predictions [b, output_dim].
         batch: "labels" float [b, output_dim], or [b] when output_dim is 1; "weight" [b], optional.
         label_smoothing: must be 0.
+        axis: as in `classification_loss`.
     Returns:
         The loss, float32, and no metrics.
     """
@@ -67,7 +85,7 @@ def regression_loss(
     labels = labels[:, None] if labels.ndim == 1 else labels
     _check_shapes(outputs.shape, labels.shape)
     error = jnp.square(outputs.astype(jnp.float32) - labels)
-    return _mean(error.mean(axis=-1), batch.get("weight")), {}
+    return mean_share(error.mean(axis=-1), batch.get("weight"), axis), {}
 
 
 LOSSES: Mapping[str, LossFunction] = {
@@ -77,8 +95,22 @@ LOSSES: Mapping[str, LossFunction] = {
 }
 
 
+def mean_share(values: jax.Array, weight: Any, axis: str | None) -> jax.Array:
+    """Computes this device's share of the weighted mean of values, or all of it where axis is None; 0 of weight 0."""
+    if weight is None:
+        share = values.mean()
+        return share if axis is None else share / jax.lax.axis_size(axis)
+    weight = jnp.asarray(weight).astype(jnp.float32)
+    missing = (1,) * (values.ndim - weight.ndim)  # [b] weighs rows
+    weight = jnp.broadcast_to(weight.reshape(*weight.shape, *missing), values.shape)
+    # Where, not only a product: a row of weight 0 may hold anything, NaN included.
+    total, whole = jnp.where(weight > 0, values * weight, 0.0).sum(), weight.sum()
+    whole = whole if axis is None else jax.lax.psum(whole, axis)
+    return total / jnp.maximum(whole, jnp.finfo(jnp.float32).tiny)
+
+
 def _cross_entropy(
-    logits: jax.Array, labels: Any, weight: Any, label_smoothing: float
+    logits: jax.Array, labels: Any, weight: Any, label_smoothing: float, axis: str | None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     logits = logits.astype(jnp.float32)
     labels = jnp.asarray(labels)
@@ -88,16 +120,7 @@ def _cross_entropy(
         even = -jax.nn.log_softmax(logits).mean(axis=-1)
         losses = (1.0 - label_smoothing) * losses + label_smoothing * even
     correct = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
-    return _mean(losses, weight), {"accuracy": _mean(correct, weight)}
-
-
-def _mean(values: jax.Array, weight: Any) -> jax.Array:
-    if weight is None:
-        return values.mean()
-    weight = jnp.asarray(weight).astype(jnp.float32)
-    # Where, not only a product: a row of weight 0 may hold anything, NaN included.
-    total = jnp.where(weight > 0, values * weight, 0.0).sum()
-    return total / jnp.maximum(weight.sum(), jnp.finfo(jnp.float32).tiny)
+    return mean_share(losses, weight, axis), {"accuracy": mean_share(correct, weight, axis)}
 
 
 def _check_shapes(outputs: tuple[int, ...], labels: tuple[int, ...]) -> None:

@@ -83,7 +83,8 @@ def init_state(
         optimizer: as `make_optimizer` makes it, or any optax transformation.
         key: typed PRNG key (`jax.random.key(seed)`).
         batch: a batch as in training; the parameters are initialised for its first row.
-        loss: "classify", "regress", "per_token", or a function (outputs, batch) -> (loss, dict).
+        loss: "classify", "regress", "per_token", or a function (outputs, batch) -> (loss, dict). One that is to run in
+            pmap or shard_map takes `axis` too and gives shares (`training.losses`), of each metric as well.
         label_smoothing: for the cross-entropies.
         ema_decay: decay of the moving average of the parameters; 0 keeps none.
         accumulation_steps: that of the optimizer, so that the average follows its updates.
@@ -140,9 +141,10 @@ def _init_variables(model: nn.Module, key: jax.Array, row: dict[str, Any]) -> An
     return {name: tree for name, tree in variables.items() if name != "intermediates"}
 
 
-@partial(jax.jit, donate_argnums=0)
-def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Takes one step of gradient descent; pure, compiled, and the given state is used up (donated).
+def take_step(
+    state: TrainState, batch: Batch, *, axis: str | None = None
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Takes one step of gradient descent: pure, to be compiled. `train_step` is it under jit.
 
     The key of dropout is fold_in(state.rng, state.step), so a step depends on nothing but its
     arguments. A step whose loss or gradients are not finite leaves parameters, optimizer and
@@ -152,12 +154,23 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
         state: from `init_state` or the step before.
         batch: dict with "inputs" [b, t, c], [b, h, w, c] or ids [b, t], "labels" [b], and optionally "mask"
             [b, t] (True = observed) and "weight" [b].
+        axis: inside pmap or shard_map, the name of the axis over which the rows of a batch are split; the state is the
+            same on all, but its collections, which belong to rows. Each device gives its share of loss and gradient,
+            and their sums are those of the whole batch; a loss of one's own then takes `axis` too
+            (`training.losses`). Every device draws dropout of its own. None outside, and where a global batch is
+            sharded under jit.
     Returns:
         The state after the step, and the metrics, scalars: "loss", what the loss adds ("accuracy"),
         "grad_norm" (of the whole gradient, before clipping), "grad_norm_magnitude",
         "grad_norm_phase", "grad_norm_other", "skipped" and "consecutive_skipped".
     """
-    key = jax.random.fold_in(state.rng, state.step)
+    key, params = jax.random.fold_in(state.rng, state.step), state.params
+    options = {}
+    if axis is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        # Else shard_map would sum the gradients a first time, pmap not.
+        params = jax.lax.pcast(params, axis, to="varying")
+        options = {"axis": axis}
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         mask = {"mask": batch["mask"]} if "mask" in batch else {}
@@ -169,11 +182,12 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
             mutable=list(state.collections),
             **mask,
         )
-        loss, metrics = state.loss_fn(outputs, batch)
+        loss, metrics = state.loss_fn(outputs, batch, **options)
         return loss, (metrics, dict(collections))
 
-    found = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    (loss, (metrics, collections)), gradients = found
+    (loss, (metrics, collections)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    if axis is not None:
+        loss, metrics, gradients = jax.lax.psum((loss, metrics, gradients), axis)
     norms = gradient_norms(gradients, state.labels)
     after = _update(state, gradients).replace(collections=collections)
     if state.monitor_stability:
@@ -181,6 +195,12 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     after = after.replace(step=state.step + 1)
     counts = {"skipped": after.skipped, "consecutive_skipped": after.consecutive_skipped}
     return after, {"loss": loss, **metrics, **norms, **counts}
+
+
+@partial(jax.jit, donate_argnums=0)
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Takes one step, compiled, and uses up the given state (donated): see `take_step`."""
+    return take_step(state, batch)
 
 
 def _update(state: TrainState, gradients: Any) -> TrainState:

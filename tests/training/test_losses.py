@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,6 +72,36 @@ def test_regression(rng):
 
 
 @pytest.mark.error_message
+def test_rows_may_weigh_all_their_tokens(rng):
+    logits = rng.normal(size=(3, 5, 4)).astype(np.float32)
+    labels, weight = rng.integers(0, 4, (3, 5)), np.array([1, 0, 2], np.float32)
+    loss, _ = token_loss(logits, {"labels": labels, "weight": weight})
+    expected = cross_entropy(logits, labels, 0).mean(axis=1) @ weight / 3
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["none", "rows", "mask"])
+@pytest.mark.parametrize("loss", [classification_loss, token_loss, regression_loss])
+def test_shares_of_devices_add_up_to_the_whole(rng, loss, weights):
+    shape = (6, 5) if loss is token_loss else (6,)
+    outputs = jnp.asarray(rng.normal(size=(*shape, 1 if loss is regression_loss else 4)))
+    labels = (
+        rng.normal(size=6).astype(np.float32)
+        if loss is regression_loss
+        else rng.integers(0, 4, shape)
+    )
+    batch = {"labels": labels}
+    if weights == "rows":
+        batch["weight"] = np.array([1, 0, 2, 0.5, 0, 0], np.float32)  # nothing on the last device
+    if weights == "mask":
+        batch["mask"] = rng.random((6, 5)) < np.linspace(0.1, 0.9, 6)[:, None]
+    parts = jax.tree.map(lambda leaf: leaf.reshape(3, 2, *leaf.shape[1:]), (outputs, batch))
+    shares = jax.vmap(lambda part: loss(*part, axis="rows"), axis_name="rows")(parts)
+    whole = loss(outputs, batch)
+    for found, wanted in zip(jax.tree.leaves(shares), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(np.sum(found), wanted, rtol=1e-6)
+
+
 def test_shapes_that_do_not_fit(rng):
     with pytest.raises(ValueError, match=r"outputs are for \(4,\) labels, the batch has \(3,\)"):
         classification_loss(jnp.zeros((4, 2)), {"labels": np.zeros(3, int)})
