@@ -150,12 +150,13 @@ class LanguageRun:
         self.watch.lap()
         check_finite(records, self.config.max_skipped_steps, self.step - in_flight)
         for record in records:
-            self.interval["loss"] += float(record["loss"])
-            self.interval["count"] += 1
+            if not record["consecutive_skipped"]:  # what was skipped is counted as that
+                self.interval["loss"] += float(record["loss"])
+                self.interval["count"] += 1
             self._last = record
 
     def _log_training(self) -> None:
-        self.train_loss = self.interval["loss"] / self.interval["count"]
+        self.train_loss = self.interval["loss"] / (self.interval["count"] or math.nan)
         rates = {name: float(rate) for name, rate in learning_rates(self.state.opt_state).items()}
         record = {
             "kind": "train",

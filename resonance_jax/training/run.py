@@ -1,5 +1,6 @@
 """One training run: what is compiled, stepped, watched, logged, saved and restored."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -113,13 +114,14 @@ class Run:
         self.watch.lap()
         check_finite(records, self.config.max_skipped_steps, self.step)
         for record in records:
-            self.interval["loss"] += float(record["loss"])
-            self.interval["accuracy"] += float(record["accuracy"])
-            self.interval["count"] += 1
+            if not record["consecutive_skipped"]:  # what was skipped is counted as that
+                self.interval["loss"] += float(record["loss"])
+                self.interval["accuracy"] += float(record["accuracy"])
+                self.interval["count"] += 1
             self._last = record
 
     def _log_training(self) -> None:
-        count = self.interval["count"]
+        count = self.interval["count"] or math.nan
         rates = {name: float(rate) for name, rate in learning_rates(self.state.opt_state).items()}
         record = {
             "kind": "train",

@@ -152,6 +152,22 @@ def test_bad_steps_stop_the_run(toy_config, tmp_path, monkeypatch):
         train_and_evaluate(config, tmp_path, progress=False)
 
 
+def test_a_skipped_step_leaves_the_mean_of_the_others(toy_config, tmp_path, monkeypatch):
+    original, given = BatchIterator.__next__, []
+
+    def spoil_the_first(self):
+        batch = original(self)
+        given.append(batch)
+        return batch | {"inputs": batch["inputs"] * np.float32("nan")} if len(given) == 1 else batch
+
+    monkeypatch.setattr(BatchIterator, "__next__", spoil_the_first)
+    config = dataclasses.replace(toy_config, log_every=2)
+    train_and_evaluate(config, tmp_path, progress=False, max_steps=2)
+    line = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert line["step"] == 2 and line["skipped"] == 1
+    assert np.isfinite(line["loss"]) and line["accuracy"] <= 1
+
+
 @pytest.mark.error_message
 @pytest.mark.parametrize(
     ("change", "message"),
