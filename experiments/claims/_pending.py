@@ -11,10 +11,6 @@ PENDING = {
         "sequences 30 times longer than a Transformer's fit into the same memory.",
         LONG_CONTEXT,
     ),
-    "N14": (
-        "vocabularies of 500K to 1M tokens by hierarchical frequency embeddings.",
-        "frequency embeddings",
-    ),
     "N15": (
         "cross-modal fusion in frequency space works without attention.",
         "the multimodal model",

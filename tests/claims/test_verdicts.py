@@ -14,7 +14,7 @@ VERDICTS = {
     **dict.fromkeys(("R10", "Q8"), ("holds", "holds when")),
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
-    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "Q4", "Q7"), "holds when"),
+    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "N14", "Q4", "Q7"), "holds when"),
     **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N9", "N10", "Q5"), "fails"),
 }
 
@@ -180,6 +180,12 @@ ALTERED = {
             "holds",
         ),
         (lambda n: {"memory_ratio": [1.0] * len(n["lengths"])}, "fails"),
+    ],
+    "N14": [
+        (lambda n: {"loss_two_levels": n["loss_full"]}, "holds"),
+        (lambda n: {"loss_two_levels": n["loss_unigram"] + 0.1}, "fails"),
+        (lambda n: {"distinct": n["ids"] - 1}, "fails"),
+        (lambda n: {"share_of_parameters": [0.2, 0.1]}, "fails"),
     ],
     "Q1": [
         (lambda n: {"error_associative": 0.1}, "fails"),
