@@ -30,6 +30,7 @@ def test_all_models_have_the_same_size(name):
     assert {config.hidden_dim for config in configs} == {quaternion.WIDTH}
 
 
+@pytest.mark.end_to_end
 def test_alpha_is_read_where_it_moves(quick_compile):
     base = QRHNetConfig(1, 2, hidden_dim=8, mlp_dim=4, num_layers=1, alpha=0.5)
     x = np.zeros((1, 16, 1), np.float32)

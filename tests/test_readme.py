@@ -8,14 +8,13 @@ import pytest
 
 from resonance_jax import cli
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.end_to_end]
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
-@pytest.mark.end_to_end
 def test_own_loop_learns_and_is_short() -> None:
     block = next(block for block in BLOCKS if "train_step(" in block)
     assert len([line for line in block.splitlines() if line.strip()]) <= 20

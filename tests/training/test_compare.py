@@ -83,6 +83,7 @@ def test_differences_are_what_is_not_at_its_default():
     assert set(plain_differences(TrainConfig())) == {"model"}
 
 
+@pytest.mark.end_to_end
 def test_train_all_trains_what_is_missing(whole_run, toy_config, tmp_path):
     folder, finished = whole_run
     shutil.copytree(folder, tmp_path / "toy" / "resonance-seed0")

@@ -5,6 +5,8 @@ import pytest
 
 from resonance_jax.training import plots
 
+pytestmark = pytest.mark.end_to_end
+
 
 def spectrum(k=4, d=3, frequencies=None, interference=None):
     rng = np.random.default_rng(0)

@@ -19,6 +19,8 @@ from resonance_jax.training.report import (
     write_report,
 )
 
+pytestmark = pytest.mark.end_to_end
+
 GROUPS = ("magnitude", "phase", "other")
 VOID = {"meta", "img", "br", "link", "input"}
 
