@@ -117,7 +117,7 @@ def strategies_agree() -> None:
     """50 steps of 3 rows on 4 devices, then on 2, and one that is not finite on one of them: as one device."""
     batches = [*make_batches(50, 3)]
     spoiled = dict(batches[0])
-    spoiled["inputs"] = spoiled["inputs"] * np.float32([[[1]], [[1]], [[np.nan]]])
+    spoiled["inputs"] = spoiled["inputs"] * np.array([1, 1, np.nan], np.float32)[:, None, None]
     other = DataParallel("shard_map", num_devices=2)
     wanted = make_state(batches[0])
     for batch in (*batches, spoiled):
