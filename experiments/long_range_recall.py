@@ -1,10 +1,10 @@
 """What causal resonance can look up far back, beside attention, an LRU and resonance with a delta-rule memory.
 
 Found, one seed, percent at 256, 512, 1,024, 2,048:
-    recall      delta 95, 94, 94, 94; attention 100, 92, 75, 47; resonance at chance (3)
-    induction   delta 100, 100, 94, 75; attention 83, 48, 26, 5; resonance at chance (2)
-    copy        delta 89, 89, 89, 89; resonance at chance (2)
-    Not run: the selective task, the LRU's form, and attention on copy to its end.
+    recall      delta 95, 94, 94, 94; attention 100, 92, 75, 47; resonance and LRU at chance (3)
+    induction   delta 100, 100, 94, 75; attention 83, 48, 26, 5; resonance and LRU at chance (2)
+    copy        delta 89, 89, 89, 89; attention 100, 2, 2, 2; LRU 48, 2, 2, 2; resonance at chance (2)
+    selective   delta 31, 26, 21, 16; attention 39, 7, 7, 2; LRU 7, 5, 3, 3; resonance at chance (2)
 Time: 2 to 5 minutes of CPU a network, on one core
 Command: python -m experiments.long_range_recall [--only copy-resonance ...]
 
