@@ -101,7 +101,8 @@ class DataParallel:
         """Puts the rows of a batch on the devices, the same number on each.
 
         Rows that are missing for this are repeated with weight 0, in `batch["weight"]` [b]: they count for nothing in
-        the losses of this library, nor in one of your own that weighs rows by it.
+        the losses of this library, nor in one of your own that weighs rows by it. A model with a memory of rows needs
+        batches that the devices divide: what is repeated would be written into it.
 
         Raises:
             ValueError: if the entries of the batch have different numbers of rows.
