@@ -11,8 +11,8 @@ STAMP := $(VENV)/.installed
 NEWEST := .venv-newest
 REQUIREMENTS := pyproject.toml experiments/requirements-data.txt
 
-# -qq: errors only.
-PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+# -qq: errors only. What is imported is compiled then.
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-compile
 # Neighbours share compiled programs: each core takes files of its own, and what is left of the other's at the end.
 PYTEST := -m pytest -n 2 --dist worksteal
 # Compiled programs are kept between runs: half the time of the suite.
@@ -43,9 +43,9 @@ test-plain: $(STAMP)
 	@$(LIGHT_COMPILE) $(CACHE) $(VENV)/bin/python $(PYTEST)
 
 # Every shape and dtype checked at run time, on the newest JAX where there is a Python for it, else on the oldest.
-# jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages. The examples of docstrings
-# run in the plain pass alone: what they call has tests of its own.
-TYPED := tests --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end"
+# jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages. The examples of docstrings,
+# the experiments, claims and command line run in the plain pass alone: what they call has tests of its own.
+TYPED := tests/data tests/ops tests/layers tests/models tests/training --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end"
 
 # Prints the path of a Python that runs and can make an environment, the newest supported first.
 FIND_NEWEST = for name in python3.13 python3.12; do \

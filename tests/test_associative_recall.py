@@ -68,7 +68,6 @@ def test_pairs_that_do_not_fit_are_refused(length, pairs):
         batch(0, length, (pairs,))
 
 
-@pytest.mark.end_to_end
 def test_a_training_in_small(tmp_path, monkeypatch, quick_compile):
     """The experiment's own functions, two steps and a test."""
     monkeypatch.setattr(associative_recall, "BUDGET", SMALL)

@@ -9,8 +9,6 @@ import pytest
 from resonance_jax import cli
 from resonance_jax.training.signals import TrainingInterrupted
 
-pytestmark = pytest.mark.end_to_end
-
 EXPERIMENT = """
 from resonance_jax.models.baselines import FNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig

@@ -53,7 +53,6 @@ def failure(capsys, *words):
     return printed.err
 
 
-@pytest.mark.end_to_end
 def test_train_writes_results_and_prints_a_table(run, capsys):
     folder = run.parents[2]
     result = json.loads((run / "result.json").read_text())
@@ -68,7 +67,6 @@ def test_train_writes_results_and_prints_a_table(run, capsys):
     assert f"test: {result['test_bits_per_byte']:.4f} bits/byte" in capsys.readouterr().out
 
 
-@pytest.mark.end_to_end
 def test_generate_writes_behind_the_prompt_and_repeats_with_its_seed(run, capsys):
     words = ["generate", str(run), "--prompt", "In the ", "--max-new-tokens", "20"]
     written = []
@@ -82,7 +80,6 @@ def test_generate_writes_behind_the_prompt_and_repeats_with_its_seed(run, capsys
     assert written[0] == written[1] != written[2]
 
 
-@pytest.mark.end_to_end
 @pytest.mark.error_message
 def test_errors_of_generate(run, capsys, tmp_path, monkeypatch):
     absent = failure(capsys, "generate", str(tmp_path), "--prompt", "a")

@@ -67,7 +67,6 @@ def test_every_kind_is_trained():
     assert {model for _, model in TRAINED} == {model for _, model in CASES}
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize(("name", "model"), CASES)
 def test_every_pair_takes_an_abstract_step(name, model):
     config = config_of(name, model)
@@ -85,7 +84,6 @@ def test_every_pair_takes_an_abstract_step(name, model):
     assert metrics["loss"].shape == metrics["accuracy"].shape == ()
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize(("name", "model"), TRAINED)
 def test_two_steps_of_every_experiment(name, model, tmp_path, monkeypatch, quick_compile):
     config = config_of(name, model)

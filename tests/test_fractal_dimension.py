@@ -31,7 +31,6 @@ def test_every_estimator_has_cases_and_every_set_its_number_of_points():
     assert image.sum() == 81
 
 
-@pytest.mark.end_to_end
 def test_the_table_is_measured_and_written(tmp_path, monkeypatch, capsys):
     cases = [c for c in all_cases() if (c.name, c.estimator) == ("Koch curve", "box_counting")]
     monkeypatch.setattr(fractal_dimension, "all_cases", lambda: cases)

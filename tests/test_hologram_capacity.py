@@ -72,7 +72,6 @@ def test_recall_is_written_beside_the_closed_form(results, monkeypatch):
     assert row["measured"] == pytest.approx(row["theory"], abs=0.1)
 
 
-@pytest.mark.end_to_end
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("way", ["delta writes", "corrective writes", "joint, falling"])
 def test_ways_that_correct_or_read_jointly_recall_all(way, monkeypatch):

@@ -133,7 +133,6 @@ def small(monkeypatch, one_layer):
     monkeypatch.setattr(parametrization, "LEVELS", (1e-2,))
 
 
-@pytest.mark.end_to_end
 def test_an_arm_is_searched_trained_and_not_repeated(small, tmp_path, quick_compile):
     path, arm = tmp_path / "parametrization.json", "cartesian, own rates"
     jobs = [(parametrization.search, arm, 0), (parametrization.run, arm, 1)]

@@ -12,7 +12,6 @@ from resonance_jax.models.baselines import make_model
 from resonance_jax.models.quaternion_net import QRHNetConfig
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", quaternion.DATA)
 def test_all_models_have_the_same_size(name):
     try:
@@ -30,7 +29,6 @@ def test_all_models_have_the_same_size(name):
     assert {config.hidden_dim for config in configs} == {quaternion.WIDTH}
 
 
-@pytest.mark.end_to_end
 def test_alpha_is_read_where_it_moves(quick_compile):
     base = QRHNetConfig(1, 2, hidden_dim=8, mlp_dim=4, num_layers=1, alpha=0.5)
     x = np.zeros((1, 16, 1), np.float32)
@@ -63,7 +61,6 @@ def test_the_summary_follows_from_the_runs(tmp_path):
     assert again.find("runs", data="forda", model="qrh", seed=1) == results.record["runs"][1]
 
 
-@pytest.mark.end_to_end
 def test_a_run_is_written_once(tmp_path, monkeypatch, quick_compile):
     try:
         dataset = scaling.load("forda")

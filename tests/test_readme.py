@@ -8,7 +8,7 @@ import pytest
 
 from resonance_jax import cli
 
-pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.end_to_end]
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

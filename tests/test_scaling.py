@@ -49,7 +49,6 @@ def small(monkeypatch, one_layer):
     monkeypatch.setattr(scaling, "REPEATS", 1)
 
 
-@pytest.mark.end_to_end
 def test_a_run_is_searched_trained_timed_and_not_repeated(small, tmp_path, quick_compile):
     path = tmp_path / "scaling.json"
     results = scaling.Results(path)

@@ -15,7 +15,6 @@ TEXT = b"the quick brown fox jumps over the lazy dog " * 8
 SMALL = dict(hidden_dim=8, num_layers=1, mlp_dim=8, num_heads=2, num_resonators=2)
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize("job", [text.RESONANCE, text.TRANSFORMER], ids=["resonance", "attention"])
 def test_a_run_trains_and_scores_every_byte(job, quick_compile):
     model = dataclasses.replace(job.model, **SMALL)

@@ -79,7 +79,6 @@ def test_losses_are_of_each_token_in_order(random_variables):
     np.testing.assert_allclose(loss[4:12], -np.asarray(expected).ravel(), rtol=1e-5)
 
 
-@pytest.mark.end_to_end
 def test_runs_take_the_better_rate_and_are_written_once(tmp_path, monkeypatch):
     text, small = make_text(), dataclasses.replace(SMALL, validation_tokens=16, test_tokens=16)
     monkeypatch.setattr(vocabulary, "load", lambda: text)

@@ -247,7 +247,6 @@ def test_every_claim_has_its_verdict_and_a_counter_example():
     assert set(VERDICTS) == set(CLAIMS) == set(ALTERED)
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", CLAIMS)
 def test_verdict(name, quick_compile):
     claim = CLAIMS[name]

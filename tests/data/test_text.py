@@ -141,6 +141,7 @@ MODEL = ResonanceNetConfig(
 )
 
 
+@pytest.mark.end_to_end
 def test_a_model_trains_on_word_ids(tmp_path):
     write_r8(tmp_path, ("reuters-r8-train.tab", "reuters-r8-test.tab"))
     config = TrainConfig(
