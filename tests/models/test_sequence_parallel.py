@@ -22,7 +22,7 @@ def joined(parts):
     return jnp.moveaxis(parts, 0, 1).reshape(parts.shape[1], -1, *parts.shape[3:])
 
 
-def agree(make, x, random_variables):
+def assert_agree(make, x, random_variables):
     """Outputs and gradients of the module in parts are those of the whole."""
     whole, part = make(None), make("parts")
     variables = random_variables(part, x)  # initialises without the axis
@@ -43,7 +43,7 @@ def agree(make, x, random_variables):
 @pytest.mark.parametrize("options", [{}, {"selection": "continuous"}])
 def test_resonance_blocks(options, random_variables):
     x = np.random.default_rng(0).normal(size=(2, 30, 4)).astype(np.float32)
-    agree(
+    assert_agree(
         lambda axis: ResonanceBlock(4, 3, mlp_dim=4, axis_name=axis, **options), x, random_variables
     )
 
@@ -53,7 +53,7 @@ def test_language_model(random_variables):
         vocab_size=11, hidden_dim=8, num_layers=1, mlp_dim=8, num_heads=2, num_resonators=3
     )
     ids = np.random.default_rng(0).integers(0, 11, (2, 30))
-    agree(lambda axis: LanguageModel(config, axis_name=axis), ids, random_variables)
+    assert_agree(lambda axis: LanguageModel(config, axis_name=axis), ids, random_variables)
 
 
 @pytest.mark.error_message

@@ -43,7 +43,7 @@ def in_parts(function, *shared):
     return jax.jit(jax.vmap(function, in_axes=(0, *shared), axis_name=AXIS))
 
 
-def close(found, wanted, tolerance=1e-5):
+def assert_close(found, wanted, tolerance=1e-5):
     scale = np.max(np.abs(wanted))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale)
 
@@ -54,9 +54,9 @@ def test_projection_and_synthesis(name, static):
     f = FREQUENCIES[name] if static else jnp.asarray(FREQUENCIES[name], jnp.float32)
     spectrum = in_parts(lambda x: project(x, f, axis_name=AXIS))(cut(X))
     for part in spectrum:
-        close(part, project(X, FREQUENCIES[name]))
+        assert_close(part, project(X, FREQUENCIES[name]))
     made = in_parts(lambda s: synthesize(s, f, LENGTH, axis_name=AXIS))(spectrum)
-    close(joined(made), synthesize(spectrum[0], FREQUENCIES[name], PARTS * LENGTH))
+    assert_close(joined(made), synthesize(spectrum[0], FREQUENCIES[name], PARTS * LENGTH))
 
 
 @pytest.mark.parametrize("off_grid", [False, True], ids=["bins", "frequencies"])
@@ -76,10 +76,10 @@ def test_resonance_and_its_gradients(off_grid):
 
     found, to_args = jax.vjp(jax.jit(parts), X, WEIGHTS)
     wanted, to_wanted = jax.vjp(jax.jit(whole), X, WEIGHTS)
-    close(found, wanted)
+    assert_close(found, wanted)
     cotangent = np.random.default_rng(1).normal(size=X.shape).astype(np.float32)
     for gradient, expected in zip(to_args(cotangent), to_wanted(cotangent), strict=True):
-        close(gradient, expected)
+        assert_close(gradient, expected)
 
 
 def test_causal_resonance_and_its_gradients():
@@ -104,18 +104,18 @@ def test_causal_resonance_and_its_gradients():
 
     found, to_args = jax.vjp(jax.jit(parts), X, bank, state)
     wanted, to_wanted = jax.vjp(jax.jit(whole), X, bank, state)
-    jax.tree.map(close, found, wanted)
+    jax.tree.map(assert_close, found, wanted)
     draw = np.random.default_rng(1)
     cotangent = jax.tree.map(
         lambda leaf: jnp.asarray(draw.normal(size=leaf.shape), leaf.dtype), wanted
     )
-    jax.tree.map(lambda a, b: close(a, b, 3e-5), to_args(cotangent), to_wanted(cotangent))
+    jax.tree.map(lambda a, b: assert_close(a, b, 3e-5), to_args(cotangent), to_wanted(cotangent))
 
 
 def test_parts_of_one_chunk_read_none_after_them():
     bank = ring_bank(jax.random.key(0), 2, 3)
     one = in_parts(lambda x: chunked(x, bank, axis_name=AXIS)[0])
-    close(joined(one(cut(X))), chunked(X, bank)[0])
+    assert_close(joined(one(cut(X))), chunked(X, bank)[0])
     changed = X.copy()
     changed[:, 2 * LENGTH :] += 1
     before, after = one(cut(X)), one(cut(changed))
@@ -126,9 +126,9 @@ def test_parts_of_one_chunk_read_none_after_them():
 def test_the_whole_transform_and_back():
     x = rng.normal(size=(2, PARTS * LENGTH, 6)).astype(np.float32)
     spectra = in_parts(lambda x: distributed_rfft(x, AXIS))(cut(x))
-    close(np.concatenate([*spectra], axis=-1), np.fft.rfft(x, axis=1))
+    assert_close(np.concatenate([*spectra], axis=-1), np.fft.rfft(x, axis=1))
     back = in_parts(lambda s: distributed_irfft(s, PARTS * LENGTH, AXIS))(spectra)
-    close(joined(back), x)
+    assert_close(joined(back), x)
 
 
 @pytest.mark.error_message

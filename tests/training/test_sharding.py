@@ -60,7 +60,7 @@ def make_batches(count, rows, head="classify"):
         yield batch
 
 
-def close(found, wanted, tolerance=1e-5):
+def assert_close(found, wanted, tolerance=1e-5):
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
@@ -85,7 +85,7 @@ def test_one_device(strategy, quick_compile):
     placed, metrics = parallel.step(parallel.place(state), parallel.shard(batch))
     found = parallel.fetch(placed)
     wanted, expected = train_step(state, batch)  # which place has left usable
-    close(found.params, wanted.params, 1e-6)
+    assert_close(found.params, wanted.params, 1e-6)
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     assert set(metrics) == set(expected)
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
@@ -137,7 +137,7 @@ def strategies_agree() -> None:
         for batch in (*batches[25:], spoiled):
             state, _ = other.step(state, other.shard(batch))
         found = other.fetch(state)
-        close((found.params, found.ema_params), (wanted.params, wanted.ema_params))
+        assert_close((found.params, found.ema_params), (wanted.params, wanted.ema_params))
         assert (int(found.step), int(found.skipped)) == (51, 1)
 
 
@@ -149,8 +149,8 @@ def losses_of_tokens_agree() -> None:
         wanted, expected = train_step(copy(state), batch)
         parallel = DataParallel("shard_map")
         placed, metrics = parallel.step(parallel.place(state), parallel.shard(batch))
-        close(metrics, expected)
-        close(parallel.fetch(placed).params, wanted.params)
+        assert_close(metrics, expected)
+        assert_close(parallel.fetch(placed).params, wanted.params)
 
 
 def dropout_is_that_of_one_device_under_jit_alone() -> None:
@@ -173,7 +173,7 @@ def a_memory_stays_with_its_rows() -> None:
     for strategy in ("pmap", "shard_map"):
         parallel = DataParallel(strategy)
         placed, _ = parallel.step(parallel.place(state), parallel.shard(batch))
-        close(parallel.fetch(placed).collections, wanted.collections)
+        assert_close(parallel.fetch(placed).collections, wanted.collections)
     with pytest.raises(ValueError, match="the devices, 3, must divide the rows"):
         DataParallel(num_devices=3).place(state)
 
