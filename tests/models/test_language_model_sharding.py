@@ -1,9 +1,10 @@
-"""A language model on two devices, which only a process of its own can have on a CPU."""
+"""A language model, sequences in parts and their experiments on two devices, which take a process of their own."""
 
 import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,17 +13,21 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from experiments import pmap_data_parallel, sequence_parallel
 from resonance_jax.layers.block import ResonanceBlock
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.ops.delta_rule import delta_rule
 from resonance_jax.ops.distributed_fft import distributed_irfft, distributed_rfft
 from resonance_jax.ops.recurrence import chunked, ring_bank
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.mark.slow_process
 def test_two_devices(quick_compile):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
     process = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True
     )
@@ -86,45 +91,27 @@ def shards_are_mapped() -> None:
 
 def parts_of_a_sequence_are_mapped() -> None:
     """Values, and gradients as a step takes them, of parts of a sequence on the devices are those of the whole."""
-    mesh, x = (
-        Mesh(np.array(jax.devices()), ("parts",)),
-        np.random.default_rng(0).normal(size=(2, 300, 4)),
-    )
-    ids, x = np.random.default_rng(0).integers(0, 32, (2, 300)), x.astype(np.float32)
-    shape: Any = dict(vocab_size=32, hidden_dim=16, num_layers=1, mlp_dim=16, num_heads=2)
-    models: Any = [
-        (partial(LanguageModel, LanguageModelConfig(**shape, dtype="bfloat16")), ids, 2e-2),
-        (partial(ResonanceBlock, 4, 3, mlp_dim=4), x, 1e-5),
-    ]
-    for make, inputs, tolerance in models:
-        whole, part = make(), make(axis_name="parts")
-        variables = jax.jit(whole.init)(jax.random.key(0), inputs)
+    mesh = Mesh(np.array(jax.devices()), ("parts",))
+    x = np.random.default_rng(0).normal(size=(2, 300, 4)).astype(np.float32)
+    whole, part = (ResonanceBlock(4, 3, mlp_dim=4, axis_name=axis) for axis in (None, "parts"))
+    variables = jax.jit(whole.init)(jax.random.key(0), x)
 
-        def loss(model, variables, inputs):
-            outputs = model.apply(variables, inputs)
-            return jnp.mean(jnp.sin(outputs)), outputs
+    def loss(layer, variables, x):
+        y = layer.apply(variables, x)
+        return jnp.mean(jnp.sin(y)), y
 
-        wanted = jax.jit(jax.value_and_grad(partial(loss, whole), has_aux=True))(variables, inputs)
+    def step(variables, x):
+        own = jax.lax.pcast(variables, "parts", to="varying")
+        (value, y), gradient = jax.value_and_grad(partial(loss, part), has_aux=True)(own, x)
+        value, gradient = jax.lax.pmean((value, gradient), "parts")
+        return (value, y), gradient
 
-        def step(part, variables, inputs):
-            own = jax.lax.pcast(variables, "parts", to="varying")
-            (value, outputs), gradient = jax.value_and_grad(partial(loss, part), has_aux=True)(
-                own, inputs
-            )
-            value, gradient = jax.lax.pmean((value, gradient), "parts")
-            return (value, outputs), gradient
-
-        split, same = PartitionSpec(None, "parts"), PartitionSpec()
-        mapped = jax.shard_map(
-            partial(step, part), mesh=mesh, in_specs=(same, split), out_specs=((same, split), same)
-        )
-        for found, expected in zip(
-            jax.tree.leaves(jax.jit(mapped)(variables, inputs)),
-            jax.tree.leaves(wanted),
-            strict=True,
-        ):
-            scale = np.max(np.abs(expected))
-            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
+    split, same = PartitionSpec(None, "parts"), PartitionSpec()
+    specs: Any = dict(mesh=mesh, in_specs=(same, split), out_specs=((same, split), same))
+    found = jax.jit(jax.shard_map(step, **specs))(variables, x)
+    wanted = jax.jit(jax.value_and_grad(partial(loss, whole), has_aux=True))(variables, x)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.max(np.abs(b)))
 
     def there_and_back(x):
         return distributed_irfft(distributed_rfft(x, "parts"), 300, "parts")
@@ -133,7 +120,22 @@ def parts_of_a_sequence_are_mapped() -> None:
     np.testing.assert_allclose(jax.jit(mapped)(x), x, rtol=0, atol=1e-5)
 
 
+def the_experiments_train() -> None:
+    """A few steps of each: with the time on two devices, in bfloat16, as on one; and by pmap."""
+    sequence_parallel.CONFIG = LanguageModelConfig(
+        hidden_dim=16, num_layers=1, mlp_dim=16, num_heads=2, dtype="bfloat16"
+    )
+    together, alone = (
+        sequence_parallel.train(3, jax.devices()[:count], context=300) for count in (2, 1)
+    )
+    assert together[2] < together[0]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-2)
+    _, params = pmap_data_parallel.train(2, jax.devices())
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+
+
 if __name__ == "__main__":
     sharded_batch_is_not_gathered()
     shards_are_mapped()
     parts_of_a_sequence_are_mapped()
+    the_experiments_train()
