@@ -70,6 +70,7 @@ def copy(state):
     return jax.tree.map(jnp.copy, state)
 
 
+@pytest.mark.slow_process
 def test_four_devices(quick_compile):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
