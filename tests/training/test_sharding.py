@@ -115,7 +115,7 @@ def test_errors():
 
 
 def strategies_agree() -> None:
-    """50 steps of 3 rows on 4 devices, then on 2, and one that is not finite on one of them: as one device."""
+    """25 steps of 3 rows on 4 devices, 25 on 2, and one that is not finite on one of them: as one device."""
     batches = [*make_batches(50, 3)]
     spoiled = dict(batches[0])
     spoiled["inputs"] = spoiled["inputs"] * np.array([1, 1, np.nan], np.float32)[:, None, None]
