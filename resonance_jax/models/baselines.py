@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.models.quaternion_net import QRHNet, QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
@@ -96,6 +97,7 @@ MODELS: dict[str, tuple[type[SequenceConfig], type[SequenceModel]]] = {
     "transformer": (TransformerConfig, Transformer),
     "fnet": (FNetConfig, FNet),
     "qrh": (QRHNetConfig, QRHNet),
+    "long_context": (LongContextConfig, LongContextResonanceNet),
 }
 
 
@@ -112,7 +114,7 @@ def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
 
 
 def model_name(config: SequenceConfig) -> str:
-    """Returns the key of `MODELS`: "resonance", "transformer", "fnet" or "qrh".
+    """Returns the key of `MODELS`, such as "resonance".
 
     Raises:
         ValueError: if the configuration is of another type.

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig, model_name
+from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 from resonance_jax.training.fields import (
@@ -20,7 +21,7 @@ from resonance_jax.training.fields import (
     to_plain,
 )
 
-ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig
+ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig | LongContextConfig
 
 SCHEDULES = ("cosine", "constant")
 

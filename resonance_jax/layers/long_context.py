@@ -1,0 +1,341 @@
+"""Resonance over sequences that are worked on a chunk at a time: what a chunk needs of the others is a few sums."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resonance_jax.array_typing import RealSequence, SequenceMask
+from resonance_jax.layers._long_context import (
+    LARGEST_LOGIT,
+    ChunkState,
+    SpectralMixer,
+    Sums,
+    divide,
+    in_groups,
+    join,
+    of_all,
+    split,
+    up_to_each,
+)
+from resonance_jax.layers.resonance import ResonanceLayer
+from resonance_jax.ops._checks import check_choice, check_mask, check_real_sequence, check_shape
+from resonance_jax.ops._chunks import rotation
+from resonance_jax.ops.fourier import project, synthesize
+
+REMATERIALIZATIONS = ("none", "products", "chunk")
+
+
+class LongContextBlock(nn.Module):
+    """A block that mixes a sequence in chunks of T steps: local resonance, global resonance, and a bridge of summaries.
+
+    With u = LayerNorm(x), in chunks c that each know v steps of the next:
+
+        local: a `ResonanceLayer` of every frame of T + v steps, behind a filter over the last 4 steps. Where two
+            frames overlap they are faded into each other with weights that add up to 1.
+        global: X_k = Σ_t a_t u_t e^{−2πi f_k t} / Σ_t a_t, weighted and mixed (`SpectralMixer`), and put back. It is
+            the sum of what the chunks give, k d numbers each, rotated to their places: exact, whatever the chunks.
+            The weights a = exp(12 tanh(s / 12)), s a projection of u to `num_heads` numbers, start at 1, and let few
+            steps of a long sequence count for all others.
+        bridge: s_c = Σ a u / Σ a over a chunk, filtered in the same way along the chunks.
+
+    The sum of the three, times silu of a projection of u, is projected and added to x; then norm → MLP → residual.
+
+    Attributes:
+        features: d.
+        num_frequencies, local_frequencies, bridge_frequencies: of the three.
+        chunk_size: T; a divisor of max_context_length.
+        overlap: v, 0 … T.
+        max_context_length: longest sequence; the lowest frequency has one cycle in it.
+        num_heads: a divisor of d.
+        mlp_dim: hidden width of the MLP.
+        bidirectional: let every chunk hear the whole sequence; else itself, those before, and v steps of the next.
+        chunks_at_once: chunks in one step of the loop over them; 0 is all, without a loop.
+        rematerialize: what the loop's gradient computes again from the block's input: "none", all but matrix
+            "products", or all that is in a "chunk".
+        axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order,
+            each of whole chunks. One all-reduce of (k + j) d complex numbers, a permute of T + v steps.
+        dropout: rate on the output of both branches.
+        dtype: of the computation outside the transforms, and of the result; None is the input's.
+        param_dtype: of the parameters.
+    """
+
+    features: int
+    num_frequencies: int = 32
+    local_frequencies: int = 32
+    bridge_frequencies: int = 8
+    chunk_size: int = 2048
+    overlap: int = 128
+    max_context_length: int = 262144
+    num_heads: int = 4
+    mlp_dim: int = 128
+    bidirectional: bool = True
+    chunks_at_once: int = 1
+    rematerialize: str = "chunk"
+    axis_name: str | None = None
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def setup(self):
+        """Declares the parts."""
+        check_choice("rematerialize", self.rematerialize, REMATERIALIZATIONS)
+        dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        self.norm = nn.LayerNorm(**dtypes)
+        self.score = nn.Dense(
+            self.num_heads, kernel_init=nn.initializers.zeros, param_dtype=self.param_dtype
+        )
+        self.kernel = self.param(
+            "kernel",
+            nn.initializers.variance_scaling(
+                1.0, "fan_in", "uniform", in_axis=0, out_axis=(), batch_axis=1
+            ),
+            (4, self.features),
+            self.param_dtype,
+        )
+        self.local = ResonanceLayer(
+            self.features,
+            self.local_frequencies,
+            selection="log",
+            unselected="pass",
+            post_norm=False,
+            **dtypes,
+        )
+        self.spectrum = SpectralMixer(
+            self.features, self.num_frequencies, self.max_context_length, self.param_dtype
+        )
+        self.bridge = SpectralMixer(
+            self.features,
+            self.bridge_frequencies,
+            self.max_context_length // self.chunk_size,
+            self.param_dtype,
+        )
+        self.gate = nn.Dense(self.features, **dtypes)
+        self.out = nn.Dense(self.features, **dtypes)
+        if self.mlp_dim:
+            self.mlp_norm = nn.LayerNorm(**dtypes)
+            self.mlp_in = nn.Dense(self.mlp_dim, **dtypes)
+            self.mlp_out = nn.Dense(self.features, **dtypes)
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(
+        self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True
+    ) -> RealSequence:
+        """Maps x [b, t, d] to y [b, t, d]; hidden steps of the mask are not heard.
+
+        Raises:
+            ValueError: if x is not real [b, t, features], longer than max_context_length, or, in parts along an axis
+                of devices, not of whole chunks.
+        """
+        x = jnp.asarray(x, self.dtype or x.dtype)
+        check_real_sequence("x", x)
+        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        check_mask(mask, x)
+        axis_name = None if self.is_initializing() else self.axis_name
+        self._check_length(x, axis_name)
+        chunks, observed = (split(array, self.chunk_size) for array in (x, mask))
+        index = jnp.arange(len(chunks))
+        if axis_name is not None:
+            index = index + jax.lax.axis_index(axis_name) * len(chunks)
+        _, own = self._loop(_sums_of_chunks, None, (chunks, observed, index))
+        sums = of_all(own, axis_name) if self.bidirectional else up_to_each(own, axis_name)
+        heard, bridged = self._mix(sums, index)
+        spill, ahead, ahead_observed = self._edges(chunks, observed, axis_name)
+        given = (chunks, observed, index, ahead, ahead_observed, heard, bridged)
+        _, y = self._loop(partial(_outputs_of_chunks, deterministic=deterministic), spill, given)
+        return join(y, x.shape[1])
+
+    def stream(
+        self, x: RealSequence, mask: SequenceMask | None, state: ChunkState | None, delay: int = 0
+    ) -> tuple[RealSequence, SequenceMask, ChunkState]:
+        """Takes the next chunk [b, T, d]; returns the outputs of the chunk before it, its mask, and the state.
+
+        What comes out is what the whole sequence gives with bidirectional=False, one chunk later; a chunk that is
+        hidden by its mask brings out the last one. The state None starts, `delay` calls before the first chunk, as
+        behind other blocks; dropout is off.
+
+        Raises:
+            ValueError: if the block is bidirectional, or x is no chunk.
+        """
+        if self.bidirectional:
+            raise ValueError(
+                "a stream cannot hear what is still to come: build the block with bidirectional=False."
+            )
+        x = jnp.asarray(x, self.dtype or x.dtype)
+        check_shape("x", x, (x.shape[0], self.chunk_size, self.features))
+        # An array of JAX's: a chunk may be hidden as a whole.
+        mask = jnp.ones(x.shape[:2], bool) if mask is None else jnp.asarray(mask)
+        check_mask(mask, x)
+        if state is None:
+            state = self._start(x, delay)
+        waiting, observed, index = state.waiting[None], state.observed[None], state.index[None]
+        _, own = _sums_of_chunks(self, None, (waiting, observed, index))
+        sums = jax.tree.map(lambda before, new: before + new[0], state.sums, own)
+        heard, bridged = self._mix(jax.tree.map(lambda leaf: leaf[None], sums), index)
+        ahead = x[None, :, : self.overlap], mask[None, :, : self.overlap]
+        given = (waiting, observed, index, *ahead, heard, bridged)
+        spill, y = _outputs_of_chunks(self, state.spill, given, deterministic=True)
+        return y[0], state.observed, ChunkState(sums, x, mask, spill, state.index + 1)
+
+    def _start(self, x, delay: int) -> ChunkState:
+        """The state of a stream, `delay` calls before its first chunk."""
+        batch, size, d = x.shape
+        spectrum, summaries = (
+            jnp.zeros((batch, k, d), jnp.complex64)
+            for k in (self.num_frequencies, self.bridge_frequencies)
+        )
+        sums = Sums(spectrum, jnp.zeros((batch, d)), summaries, jnp.zeros(batch))
+        nothing = jnp.zeros_like(x)
+        observed = jnp.zeros((batch, size), bool)
+        index = jnp.asarray(-1 - delay)
+        return ChunkState(sums, nothing, observed, nothing[:, : self.overlap], index)
+
+    def _check_length(self, x, axis_name) -> None:
+        size, longest = self.chunk_size, self.max_context_length
+        if size < 1 or longest % size or not 0 <= self.overlap <= size:
+            raise ValueError(
+                "expected chunk_size >= 1 that divides max_context_length and 0 <= overlap <= chunk_size, got "
+                f"{size}, {longest} and {self.overlap}."
+            )
+        if self.features % self.num_heads:
+            raise ValueError(
+                f"num_heads = {self.num_heads} must divide features = {self.features}."
+            )
+        length = x.shape[1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+        if x.ndim != 3 or x.shape[-1] != self.features or length > longest:
+            raise ValueError(
+                f"expected x [b, t, {self.features}] of t <= max_context_length = {longest} steps in all, got "
+                f"{x.shape} and {length} steps."
+            )
+        if axis_name is not None and x.shape[1] % size:
+            raise ValueError(
+                f"each part of a sequence along an axis of devices must be of whole chunks of {size} steps, got "
+                f"{x.shape[1]}: pad the sequence and mask what was added."
+            )
+
+    def _loop(self, body, carry, xs):
+        """Runs body(block, carry, xs of g chunks) over all chunks; returns the carry and what it gives, [c, ...]."""
+        count = len(jax.tree.leaves(xs)[0])
+        size = min(self.chunks_at_once or count, count)
+        looped = size < count
+        if self.rematerialize != "none":
+            policy = None
+            if self.rematerialize == "products":
+                policy = jax.checkpoint_policies.dots_saveable
+            body = nn.remat(body, prevent_cse=not looped, policy=policy)
+        if not looped:
+            return body(self, carry, xs)
+        xs = jax.tree.map(lambda leaf: in_groups(leaf, size), xs)
+        scan = nn.scan(
+            body, variable_broadcast="params", split_rngs={"params": False, "dropout": True}
+        )
+        carry, ys = scan(self, carry, xs)
+        return carry, jax.tree.map(lambda leaf: jax.lax.collapse(leaf, 0, 2)[:count], ys)
+
+    def _sums(self, x, observed, index) -> Sums:
+        """What each of some chunks [g, b, T, d] gives to the others."""
+        u = self.norm(x).astype(jnp.float32)
+        logit = LARGEST_LOGIT * jnp.tanh(self.score(u) / LARGEST_LOGIT)
+        a = jnp.where(observed[..., None], jnp.exp(logit), 0)
+        a = jnp.repeat(a, self.features // self.num_heads, axis=-1)
+        weighted = a * u
+        spectrum = project(weighted, self.spectrum.frequencies) * self._turn(index)
+        weight = jnp.sum(a, axis=-2)
+        summary = divide(jnp.sum(weighted, axis=-2), weight)[..., None, :]
+        count = jnp.any(observed, axis=-1).astype(jnp.float32)
+        return Sums(spectrum, weight, summary * self._turn_chunk(index), count)
+
+    def _mix(self, sums: Sums, index):
+        """Returns S [c, b, k, d], turned to each chunk's start, and the bridge's outputs [c, b, 1, d]."""
+        spectrum = divide(sums.spectrum, sums.weight[..., None, :])
+        heard = self.spectrum(spectrum) * jnp.conj(self._turn(index))
+        summaries = divide(sums.summary_spectrum, sums.count[..., None, None])
+        bridged = self.bridge(summaries) * jnp.conj(self._turn_chunk(index))
+        return heard, jnp.sum(bridged.real, axis=-2, keepdims=True)
+
+    def _turn(self, index):
+        """e^{−2πi f cT}, [c, 1, k, 1]."""
+        chunks = self.max_context_length // self.chunk_size
+        table = rotation(chunks, self.chunk_size, self.spectrum.frequencies, jnp.float32)
+        return table[index % chunks][:, None]
+
+    def _turn_chunk(self, index):
+        """e^{−2πi g c}, [c, 1, j, 1]."""
+        chunks = self.max_context_length // self.chunk_size
+        return rotation(chunks, 1, self.bridge.frequencies, jnp.float32)[index % chunks][:, None]
+
+    def _edges(self, chunks, observed, axis_name):
+        """What comes before the first chunk, [b, v, d], and the steps after each with their mask, [c, b, v(, d)]."""
+        v, first = self.overlap, (chunks[:1, :, : self.overlap], observed[:1, :, : self.overlap])
+        spill = jnp.zeros_like(first[0][0])
+        after = jax.tree.map(jnp.zeros_like, first)
+        if axis_name is not None:
+            count = jax.lax.axis_size(axis_name)
+            back = [(part, (part - 1) % count) for part in range(count)]
+            on = [(part, (part + 1) % count) for part in range(count)]
+            is_last = jax.lax.axis_index(axis_name) == count - 1
+            rows, seen = jax.lax.ppermute(first, axis_name, back)
+            after = rows, seen & ~is_last
+            before = jax.lax.ppermute((chunks[-1:], observed[-1:]), axis_name, on)
+            frame = [jnp.concatenate(pair, axis=2) for pair in zip(before, first, strict=True)]
+            spill = self._local(self._norm_observed(*frame), frame[1])[0, :, self.chunk_size :]
+        ahead = [
+            jnp.concatenate([array[1:, :, :v], last])
+            for array, last in zip((chunks, observed), after, strict=True)
+        ]
+        return spill, *ahead
+
+    def _norm_observed(self, x, observed):
+        return jnp.where(observed[..., None], self.norm(x), 0)
+
+    def _local(self, u, observed):
+        """A filter over the last steps of a frame, and resonance of the frame."""
+        taps, length = len(self.kernel), u.shape[-2]
+        seen = jnp.pad(u, [(0, 0)] * (u.ndim - 2) + [(taps - 1, 0), (0, 0)])
+        kernel = jnp.asarray(self.kernel, u.dtype)
+        filtered = sum(
+            kernel[lag] * seen[..., taps - 1 - lag : taps - 1 - lag + length, :]
+            for lag in range(taps)
+        )
+        y = self.local(jnp.where(observed[..., None], nn.silu(filtered), 0))
+        return jnp.where(observed[..., None], y, 0)
+
+    def _outputs(self, spill, x, observed, index, ahead, ahead_observed, heard, bridged, *, train):
+        """The outputs of some chunks [g, b, T, d], and what the last one's frame gives to the next chunk."""
+        size, v = self.chunk_size, self.overlap
+        frame_observed = jnp.concatenate([observed, ahead_observed], axis=-1)
+        u = self._norm_observed(jnp.concatenate([x, ahead], axis=-2), frame_observed)
+        frames = self._local(u, frame_observed)
+        spilled = frames[..., size:, :]
+        before = jnp.concatenate([spill[None], spilled[:-1]])
+        fade = jnp.asarray((np.arange(v) + 0.5) / max(v, 1), x.dtype)[:, None]
+        fade = jnp.where(index[:, None, None, None] == 0, 1, fade)
+        start = fade * frames[..., :v, :] + (1 - fade) * before
+        y = jnp.concatenate([start, frames[..., v:size, :]], axis=-2)
+        y = y + synthesize(heard, self.spectrum.frequencies, size).astype(x.dtype)
+        y = y + bridged.astype(x.dtype)
+        y = self._project(x, u[..., :size, :], y, deterministic=not train)
+        return spilled[-1], y
+
+    def _project(self, x, u, y, *, deterministic: bool):
+        """Gate, projection and MLP, step by step."""
+        # Matrices [g b T, d]: XLA's CPU gradient of a kernel alone is faster with one batch axis than with several.
+        shape = x.shape
+        x, u, y = (array.reshape(-1, self.features) for array in (x, u, y))
+        y = self.out(y * nn.silu(self.gate(u)))
+        x = x + self.drop(y, deterministic=deterministic)
+        if self.mlp_dim:
+            u = self.mlp_out(nn.gelu(self.mlp_in(self.mlp_norm(x))))
+            x = x + self.drop(u, deterministic=deterministic)
+        return x.reshape(shape)
+
+
+def _sums_of_chunks(block: LongContextBlock, carry, xs):
+    return carry, block._sums(*xs)
+
+
+def _outputs_of_chunks(block: LongContextBlock, spill, xs, *, deterministic: bool):
+    return block._outputs(spill, *xs, train=not deterministic)

@@ -1,0 +1,142 @@
+"""The long-context model: whole or streamed, any head; what does not fit is refused; memory is known beforehand."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resonance_jax.models.baselines import make_model, model_name
+from resonance_jax.models.long_context import (
+    LongContextConfig,
+    LongContextResonanceNet,
+    estimate_memory,
+)
+
+SIZE, ROWS, LENGTH, LAYERS = 8, 2, 21, 2
+
+
+def make_config(**changes):
+    options: dict[str, Any] = dict(
+        input_dim=1,
+        output_dim=3,
+        vocab_size=11,
+        hidden_dim=4,
+        num_layers=LAYERS,
+        mlp_dim=4,
+        max_context_length=64,
+        chunk_size=SIZE,
+        overlap=2,
+        num_frequencies=4,
+        local_frequencies=3,
+        bridge_frequencies=2,
+        num_heads=2,
+    )
+    return LongContextConfig(**(options | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": "per_token"},
+        {"pooling": "mean_max"},
+        {"vocab_size": 0, "input_dim": 2, "patch_size": 2},
+    ],
+)
+def test_a_stream_of_chunks_ends_where_the_whole_does(changes, random_variables):
+    config = make_config(bidirectional=False, **changes)
+    model = LongContextResonanceNet(config)
+    rng = np.random.default_rng(0)
+    size = SIZE * config.patch_size
+    length = LENGTH * config.patch_size
+    if config.vocab_size:
+        inputs = rng.integers(0, 11, (ROWS, length))
+    else:
+        inputs = rng.normal(size=(ROWS, length, 2)).astype(np.float32)
+    variables = random_variables(model, inputs)
+    whole = np.asarray(jax.jit(model.apply)(variables, inputs))
+
+    chunks = -(-length // size)
+    missing = (chunks + LAYERS) * size - length
+    padded = np.pad(inputs, [(0, 0), (0, missing)] + [(0, 0)] * (inputs.ndim - 2))
+    mask = np.broadcast_to(np.arange(padded.shape[1]) < length, padded.shape[:2])
+    stream = jax.jit(lambda *chunk: model.apply(variables, *chunk, method="stream"))
+    state, found = None, []
+    for c in range(chunks + LAYERS):
+        at = slice(c * size, (c + 1) * size)
+        outputs, observed, state = stream(padded[:, at], mask[:, at], state)
+        found.append((outputs, observed))
+    if config.head == "per_token":
+        tokens = np.concatenate([outputs for outputs, _ in found[LAYERS:]], axis=1)
+        np.testing.assert_allclose(tokens[:, :LENGTH], whole, atol=1e-5)
+        seen = np.concatenate([observed for _, observed in found], axis=1)
+        assert seen.sum() == ROWS * LENGTH
+    else:
+        np.testing.assert_allclose(found[-1][0], whole, atol=1e-5)
+        assert np.abs(found[-2][0] - whole).max() > 1e-4
+
+
+def test_a_chunk_may_be_hidden_by_a_mask_of_numpy():
+    model = LongContextResonanceNet(make_config(bidirectional=False, num_layers=1))
+    hidden = np.zeros((1, SIZE), bool)
+
+    def stream(key, ids):
+        return model.init_with_output(key, ids, hidden, method="stream")[0]
+
+    outputs, observed, _ = jax.eval_shape(stream, jax.random.key(0), np.ones((1, SIZE), int))
+    assert outputs.shape == (1, 3) and observed.shape == (1, SIZE)
+
+
+def test_it_goes_on_at_lengths_that_it_was_not_made_for(random_variables):
+    model = LongContextResonanceNet(make_config())
+    variables = random_variables(model, np.ones((1, 5), int))
+    ids = np.random.default_rng(1).integers(0, 11, (1, 64))
+    apply = jax.jit(model.apply)
+    short = apply(variables, ids[:, :5])
+    mask = np.arange(64)[None] < 5
+    np.testing.assert_allclose(apply(variables, ids, mask), short, atol=1e-5)
+    assert np.abs(apply(variables, ids) - short).max() > 1e-3
+
+
+def test_it_is_made_by_name():
+    config = make_config()
+    assert model_name(config) == "long_context"
+    assert isinstance(make_model(config), LongContextResonanceNet)
+
+
+def test_the_estimate_of_memory_is_the_plan_of_the_program():
+    config = make_config(max_context_length=4096, bridge_frequencies=4)
+    forward, training = (estimate_memory(config, 4096, training=t) for t in (False, True))
+    tokens = 4096 * config.hidden_dim * 4
+    assert 2 * tokens < forward < training  # what a block takes and gives
+    kept = make_config(max_context_length=4096, bridge_frequencies=4, rematerialize="none")
+    assert estimate_memory(kept, 4096) > 1.3 * training
+    half = estimate_memory(config, 4096, training=False, dtype=jnp.bfloat16)
+    assert half < forward
+
+
+@pytest.mark.error_message
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chunk_size": 24}, "chunk_size >= 1 that divides max_context_length"),
+        ({"overlap": 9}, "0 <= overlap <= chunk_size"),
+        ({"num_frequencies": 34}, "num_frequencies must be in 1 .. 33, the bins of 64 steps"),
+        ({"local_frequencies": 7}, "local_frequencies must be in 1 .. 6, the bins of 10 steps"),
+        ({"bridge_frequencies": 0}, "bridge_frequencies must be in 1 .. 5"),
+        ({"num_heads": 3}, "must divide hidden_dim"),
+        ({"chunks_at_once": -1}, "must not be negative"),
+        ({"rematerialize": "some"}, "none, products, chunk"),
+    ],
+)
+def test_a_configuration_that_means_nothing_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(**changes)
+
+
+@pytest.mark.error_message
+def test_a_stream_refuses_positions():
+    model = LongContextResonanceNet(make_config(bidirectional=False, position="sinusoidal"))
+    with pytest.raises(ValueError, match="position='none'"):
+        model.init(jax.random.key(0), np.ones((1, SIZE), int), method="stream")
