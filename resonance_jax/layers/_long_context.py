@@ -16,11 +16,31 @@ from resonance_jax.ops.polar import from_polar
 LARGEST_LOGIT = 12.0
 
 
+TAPS = 4  # of the filter over the last steps
+
+
+class Frames(NamedTuple):
+    """Chunks, with the steps before and after each; "seen" are masks."""
+
+    x: Any
+    """[c, b, T, d]."""
+    seen: Any
+    """[c, b, T]."""
+    before: Any
+    """[c, b, 3, d]."""
+    before_seen: Any
+    """[c, b, 3]."""
+    after: Any
+    """[c, b, v, d]."""
+    after_seen: Any
+    """[c, b, v]."""
+
+
 class Sums(NamedTuple):
     """What the steps of one chunk or of several give to the others; sums of these are those of more steps."""
 
     spectrum: Any
-    """Σ a_t u_t e^{−2πi f_k t}, complex [..., b, k, d]."""
+    """Σ a_t v_t e^{−2πi f_k t}, complex [..., b, k, d]."""
     weight: Any
     """Σ a_t, [..., b, d]."""
     summary_spectrum: Any
@@ -35,9 +55,9 @@ class ChunkState(NamedTuple):
     sums: Sums
     """Of all chunks before the waiting one."""
     waiting: Any
-    """The last chunk, which waits for the steps after it, [b, T, d]."""
-    observed: Any
-    """Its mask, [b, T]."""
+    """The last chunk, which waits for the steps after it, and its mask: [b, T, d], [b, T]."""
+    before: Any
+    """The last steps before it and their mask: [b, 3, d], [b, 3]."""
     spill: Any
     """What the frame before it gives to its first `overlap` steps, [b, v, d]."""
     index: Any
@@ -104,6 +124,42 @@ def up_to_each(own: Sums, axis_name: str | None) -> Sums:
 def divide(total, weight):
     """total / weight, and 0 where nothing was observed."""
     return total / jnp.maximum(weight, np.exp(-LARGEST_LOGIT - 1))
+
+
+def cut_frames(x: Array, seen: Array, size: int, overlap: int, reach: int, axis_name: str | None):
+    """Cuts [b, t, d] and its mask into `Frames` of chunks [b, T, d], with zeros that are not seen after the end.
+
+    Also returns, in parts along an axis of devices, the last frame of the part before, else None. Before the first part
+    that is the frame of the last one, which nothing may be taken from; its steps are not seen as those before others.
+    """
+    x, seen = split(x, size), split(seen, size)
+    first, last = (
+        (x[:1, :, :overlap], seen[:1, :, :overlap]),
+        (x[-1:, :, -reach:], seen[-1:, :, -reach:]),
+    )
+    if axis_name is None:
+        after, before = jax.tree.map(jnp.zeros_like, (first, last))
+    else:
+        count, part = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+        on = [(i, (i + 1) % count) for i in range(count)]
+        rows, known = jax.lax.ppermute(first, axis_name, [(j, i) for i, j in on])
+        after = rows, known & (part < count - 1)
+        rows, known = jax.lax.ppermute(last, axis_name, on)
+        before = rows, known & (part > 0)
+    ahead = [
+        jnp.concatenate([array[1:, :, :overlap], edge])
+        for array, edge in zip((x, seen), after, strict=True)
+    ]
+    behind = [
+        jnp.concatenate([edge, array[:-1, :, -reach:]])
+        for array, edge in zip((x, seen), before, strict=True)
+    ]
+    frames = Frames(x, seen, *behind, *ahead)
+    if axis_name is None:
+        return frames, None
+    last_frame = jax.tree.map(lambda leaf: leaf[-1:], frames)
+    last_frame = jax.lax.ppermute(last_frame, axis_name, on)
+    return frames, last_frame._replace(after=first[0], after_seen=first[1])
 
 
 def split(x: Array, size: int) -> jax.Array:

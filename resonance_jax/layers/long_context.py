@@ -11,14 +11,16 @@ import numpy as np
 from resonance_jax.array_typing import RealSequence, SequenceMask
 from resonance_jax.layers._long_context import (
     LARGEST_LOGIT,
+    TAPS,
     ChunkState,
+    Frames,
     SpectralMixer,
     Sums,
+    cut_frames,
     divide,
     in_groups,
     join,
     of_all,
-    split,
     up_to_each,
 )
 from resonance_jax.layers.resonance import ResonanceLayer
@@ -32,15 +34,16 @@ REMATERIALIZATIONS = ("none", "products", "chunk")
 class LongContextBlock(nn.Module):
     """A block that mixes a sequence in chunks of T steps: local resonance, global resonance, and a bridge of summaries.
 
-    With u = LayerNorm(x), in chunks c that each know v steps of the next:
+    With u = LayerNorm(x), and v = silu of a filter of each channel of u over its last 4 steps, in chunks c that each
+    know a few steps of the next:
 
-        local: a `ResonanceLayer` of every frame of T + v steps, behind a filter over the last 4 steps. Where two
-            frames overlap they are faded into each other with weights that add up to 1.
-        global: X_k = Σ_t a_t u_t e^{−2πi f_k t} / Σ_t a_t, weighted and mixed (`SpectralMixer`), and put back. It is
+        local: a `ResonanceLayer` of every frame, a chunk and `overlap` steps of the next one. Where two frames overlap
+            they are faded into each other with weights that add up to 1.
+        global: X_k = Σ_t a_t v_t e^{−2πi f_k t} / Σ_t a_t, weighted and mixed (`SpectralMixer`), and put back. It is
             the sum of what the chunks give, k d numbers each, rotated to their places: exact, whatever the chunks.
-            The weights a = exp(12 tanh(s / 12)), s a projection of u to `num_heads` numbers, start at 1, and let few
+            The weights a = exp(12 tanh(s / 12)), s a projection of v to `num_heads` numbers, let few
             steps of a long sequence count for all others.
-        bridge: s_c = Σ a u / Σ a over a chunk, filtered in the same way along the chunks.
+        bridge: s_c = Σ a v / Σ a over a chunk, filtered in the same way along the chunks.
 
     The sum of the three, times silu of a projection of u, is projected and added to x; then norm → MLP → residual.
 
@@ -48,16 +51,16 @@ class LongContextBlock(nn.Module):
         features: d.
         num_frequencies, local_frequencies, bridge_frequencies: of the three.
         chunk_size: T; a divisor of max_context_length.
-        overlap: v, 0 … T.
+        overlap: steps of the next chunk that a chunk's frame has, 0 … T.
         max_context_length: longest sequence; the lowest frequency has one cycle in it.
         num_heads: a divisor of d.
         mlp_dim: hidden width of the MLP.
-        bidirectional: let every chunk hear the whole sequence; else itself, those before, and v steps of the next.
+        bidirectional: let every chunk hear the whole sequence; else itself, those before, and `overlap` steps after it.
         chunks_at_once: chunks in one step of the loop over them; 0 is all, without a loop.
         rematerialize: what the loop's gradient computes again from the block's input: "none", all but matrix
             "products", or all that is in a "chunk".
         axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order,
-            each of whole chunks. One all-reduce of (k + j) d complex numbers, a permute of T + v steps.
+            each of whole chunks. One all-reduce of (k + j) d complex numbers; permutes of the steps at the edges.
         dropout: rate on the output of both branches.
         dtype: of the computation outside the transforms, and of the result; None is the input's.
         param_dtype: of the parameters.
@@ -86,14 +89,17 @@ class LongContextBlock(nn.Module):
         dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.norm = nn.LayerNorm(**dtypes)
         self.score = nn.Dense(
-            self.num_heads, kernel_init=nn.initializers.zeros, param_dtype=self.param_dtype
+            self.num_heads,
+            use_bias=False,  # the same factor for all weights is none
+            kernel_init=nn.initializers.lecun_normal(),
+            param_dtype=self.param_dtype,
         )
         self.kernel = self.param(
             "kernel",
             nn.initializers.variance_scaling(
                 1.0, "fan_in", "uniform", in_axis=0, out_axis=(), batch_axis=1
             ),
-            (4, self.features),
+            (TAPS, self.features),
             self.param_dtype,
         )
         self.local = ResonanceLayer(
@@ -136,15 +142,16 @@ class LongContextBlock(nn.Module):
         check_mask(mask, x)
         axis_name = None if self.is_initializing() else self.axis_name
         self._check_length(x, axis_name)
-        chunks, observed = (split(array, self.chunk_size) for array in (x, mask))
-        index = jnp.arange(len(chunks))
+        frames, before = cut_frames(x, mask, self.chunk_size, self.overlap, TAPS - 1, axis_name)
+        index = jnp.arange(len(frames.x))
         if axis_name is not None:
-            index = index + jax.lax.axis_index(axis_name) * len(chunks)
-        _, own = self._loop(_sums_of_chunks, None, (chunks, observed, index))
+            index = index + jax.lax.axis_index(axis_name) * len(frames.x)
+        _, own = self._loop(_sums_of_chunks, None, (frames, index))
         sums = of_all(own, axis_name) if self.bidirectional else up_to_each(own, axis_name)
-        heard, bridged = self._mix(sums, index)
-        spill, ahead, ahead_observed = self._edges(chunks, observed, axis_name)
-        given = (chunks, observed, index, ahead, ahead_observed, heard, bridged)
+        spill = jnp.zeros_like(frames.after[0])
+        if before is not None:
+            spill = self._local(before)[1][0, :, self.chunk_size :]
+        given = frames, index, *self._mix(sums, index)
         _, y = self._loop(partial(_outputs_of_chunks, deterministic=deterministic), spill, given)
         return join(y, x.shape[1])
 
@@ -171,14 +178,17 @@ class LongContextBlock(nn.Module):
         check_mask(mask, x)
         if state is None:
             state = self._start(x, delay)
-        waiting, observed, index = state.waiting[None], state.observed[None], state.index[None]
-        _, own = _sums_of_chunks(self, None, (waiting, observed, index))
+        v, reach = self.overlap, TAPS - 1
+        (rows, seen), (before, before_seen) = state.waiting, state.before
+        frames = Frames(rows, seen, before, before_seen, x[:, :v], mask[:, :v])
+        frames, index = jax.tree.map(lambda leaf: leaf[None], (frames, state.index))
+        _, own = _sums_of_chunks(self, None, (frames, index))
         sums = jax.tree.map(lambda before, new: before + new[0], state.sums, own)
-        heard, bridged = self._mix(jax.tree.map(lambda leaf: leaf[None], sums), index)
-        ahead = x[None, :, : self.overlap], mask[None, :, : self.overlap]
-        given = (waiting, observed, index, *ahead, heard, bridged)
+        mixed = self._mix(jax.tree.map(lambda leaf: leaf[None], sums), index)
+        given = frames, index, *mixed
         spill, y = _outputs_of_chunks(self, state.spill, given, deterministic=True)
-        return y[0], state.observed, ChunkState(sums, x, mask, spill, state.index + 1)
+        last = rows[:, -reach:], seen[:, -reach:]
+        return y[0], seen, ChunkState(sums, (x, mask), last, spill, state.index + 1)
 
     def _start(self, x, delay: int) -> ChunkState:
         """The state of a stream, `delay` calls before its first chunk."""
@@ -188,17 +198,17 @@ class LongContextBlock(nn.Module):
             for k in (self.num_frequencies, self.bridge_frequencies)
         )
         sums = Sums(spectrum, jnp.zeros((batch, d)), summaries, jnp.zeros(batch))
-        nothing = jnp.zeros_like(x)
-        observed = jnp.zeros((batch, size), bool)
+        rows, seen = jnp.zeros_like(x), jnp.zeros((batch, size), bool)
+        last = rows[:, : TAPS - 1], seen[:, : TAPS - 1]
         index = jnp.asarray(-1 - delay)
-        return ChunkState(sums, nothing, observed, nothing[:, : self.overlap], index)
+        return ChunkState(sums, (rows, seen), last, rows[:, : self.overlap], index)
 
     def _check_length(self, x, axis_name) -> None:
         size, longest = self.chunk_size, self.max_context_length
-        if size < 1 or longest % size or not 0 <= self.overlap <= size:
+        if size < TAPS - 1 or longest % size or not 0 <= self.overlap <= size:
             raise ValueError(
-                "expected chunk_size >= 1 that divides max_context_length and 0 <= overlap <= chunk_size, got "
-                f"{size}, {longest} and {self.overlap}."
+                f"expected chunk_size >= {TAPS - 1} that divides max_context_length and 0 <= overlap <= chunk_size, "
+                f"got {size}, {longest} and {self.overlap}."
             )
         if self.features % self.num_heads:
             raise ValueError(
@@ -235,17 +245,19 @@ class LongContextBlock(nn.Module):
         carry, ys = scan(self, carry, xs)
         return carry, jax.tree.map(lambda leaf: jax.lax.collapse(leaf, 0, 2)[:count], ys)
 
-    def _sums(self, x, observed, index) -> Sums:
-        """What each of some chunks [g, b, T, d] gives to the others."""
-        u = self.norm(x).astype(jnp.float32)
-        logit = LARGEST_LOGIT * jnp.tanh(self.score(u) / LARGEST_LOGIT)
-        a = jnp.where(observed[..., None], jnp.exp(logit), 0)
+    def _sums(self, frames: Frames, index) -> Sums:
+        """What each of some chunks gives to the others."""
+        x = jnp.concatenate([frames.before, frames.x], axis=-2)
+        _, v = self._filtered(x, jnp.concatenate([frames.before_seen, frames.seen], axis=-1))
+        v = v.astype(jnp.float32)
+        logit = LARGEST_LOGIT * jnp.tanh(self.score(v) / LARGEST_LOGIT)
+        a = jnp.where(frames.seen[..., None], jnp.exp(logit), 0)
         a = jnp.repeat(a, self.features // self.num_heads, axis=-1)
-        weighted = a * u
+        weighted = a * v
         spectrum = project(weighted, self.spectrum.frequencies) * self._turn(index)
         weight = jnp.sum(a, axis=-2)
         summary = divide(jnp.sum(weighted, axis=-2), weight)[..., None, :]
-        count = jnp.any(observed, axis=-1).astype(jnp.float32)
+        count = jnp.any(frames.seen, axis=-1).astype(jnp.float32)
         return Sums(spectrum, weight, summary * self._turn_chunk(index), count)
 
     def _mix(self, sums: Sums, index):
@@ -267,57 +279,34 @@ class LongContextBlock(nn.Module):
         chunks = self.max_context_length // self.chunk_size
         return rotation(chunks, 1, self.bridge.frequencies, jnp.float32)[index % chunks][:, None]
 
-    def _edges(self, chunks, observed, axis_name):
-        """What comes before the first chunk, [b, v, d], and the steps after each with their mask, [c, b, v(, d)]."""
-        v, first = self.overlap, (chunks[:1, :, : self.overlap], observed[:1, :, : self.overlap])
-        spill = jnp.zeros_like(first[0][0])
-        after = jax.tree.map(jnp.zeros_like, first)
-        if axis_name is not None:
-            count = jax.lax.axis_size(axis_name)
-            back = [(part, (part - 1) % count) for part in range(count)]
-            on = [(part, (part + 1) % count) for part in range(count)]
-            is_last = jax.lax.axis_index(axis_name) == count - 1
-            rows, seen = jax.lax.ppermute(first, axis_name, back)
-            after = rows, seen & ~is_last
-            before = jax.lax.ppermute((chunks[-1:], observed[-1:]), axis_name, on)
-            frame = [jnp.concatenate(pair, axis=2) for pair in zip(before, first, strict=True)]
-            spill = self._local(self._norm_observed(*frame), frame[1])[0, :, self.chunk_size :]
-        ahead = [
-            jnp.concatenate([array[1:, :, :v], last])
-            for array, last in zip((chunks, observed), after, strict=True)
-        ]
-        return spill, *ahead
-
-    def _norm_observed(self, x, observed):
-        return jnp.where(observed[..., None], self.norm(x), 0)
-
-    def _local(self, u, observed):
-        """A filter over the last steps of a frame, and resonance of the frame."""
-        taps, length = len(self.kernel), u.shape[-2]
-        seen = jnp.pad(u, [(0, 0)] * (u.ndim - 2) + [(taps - 1, 0), (0, 0)])
+    def _filtered(self, x, seen):
+        """Returns u and v; x begins 3 steps before them."""
+        u = jnp.where(seen[..., None], self.norm(x), 0)
         kernel = jnp.asarray(self.kernel, u.dtype)
-        filtered = sum(
-            kernel[lag] * seen[..., taps - 1 - lag : taps - 1 - lag + length, :]
-            for lag in range(taps)
-        )
-        y = self.local(jnp.where(observed[..., None], nn.silu(filtered), 0))
-        return jnp.where(observed[..., None], y, 0)
+        first, length = TAPS - 1, u.shape[-2] - TAPS + 1
+        v = sum(kernel[lag] * u[..., first - lag : first - lag + length, :] for lag in range(TAPS))
+        return u[..., first:, :], jnp.where(seen[..., first:, None], nn.silu(v), 0)
 
-    def _outputs(self, spill, x, observed, index, ahead, ahead_observed, heard, bridged, *, train):
+    def _local(self, frames: Frames):
+        """Returns u and the local resonance of whole frames, [g, b, T + v, d]."""
+        x = jnp.concatenate([frames.before, frames.x, frames.after], axis=-2)
+        seen = jnp.concatenate([frames.before_seen, frames.seen, frames.after_seen], axis=-1)
+        u, v = self._filtered(x, seen)
+        return u, jnp.where(seen[..., TAPS - 1 :, None], self.local(v), 0)
+
+    def _outputs(self, spill, frames: Frames, index, heard, bridged, *, deterministic: bool):
         """The outputs of some chunks [g, b, T, d], and what the last one's frame gives to the next chunk."""
-        size, v = self.chunk_size, self.overlap
-        frame_observed = jnp.concatenate([observed, ahead_observed], axis=-1)
-        u = self._norm_observed(jnp.concatenate([x, ahead], axis=-2), frame_observed)
-        frames = self._local(u, frame_observed)
-        spilled = frames[..., size:, :]
+        size, v, dtype = self.chunk_size, self.overlap, frames.x.dtype
+        u, local = self._local(frames)
+        spilled = local[..., size:, :]
         before = jnp.concatenate([spill[None], spilled[:-1]])
-        fade = jnp.asarray((np.arange(v) + 0.5) / max(v, 1), x.dtype)[:, None]
+        fade = jnp.asarray((np.arange(v) + 0.5) / max(v, 1), dtype)[:, None]
         fade = jnp.where(index[:, None, None, None] == 0, 1, fade)
-        start = fade * frames[..., :v, :] + (1 - fade) * before
-        y = jnp.concatenate([start, frames[..., v:size, :]], axis=-2)
-        y = y + synthesize(heard, self.spectrum.frequencies, size).astype(x.dtype)
-        y = y + bridged.astype(x.dtype)
-        y = self._project(x, u[..., :size, :], y, deterministic=not train)
+        start = fade * local[..., :v, :] + (1 - fade) * before
+        y = jnp.concatenate([start, local[..., v:size, :]], axis=-2)
+        y = y + synthesize(heard, self.spectrum.frequencies, size).astype(dtype)
+        y = y + bridged.astype(dtype)
+        y = self._project(frames.x, u[..., :size, :], y, deterministic=deterministic)
         return spilled[-1], y
 
     def _project(self, x, u, y, *, deterministic: bool):
@@ -338,4 +327,4 @@ def _sums_of_chunks(block: LongContextBlock, carry, xs):
 
 
 def _outputs_of_chunks(block: LongContextBlock, spill, xs, *, deterministic: bool):
-    return block._outputs(spill, *xs, train=not deterministic)
+    return block._outputs(spill, *xs, deterministic=deterministic)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from resonance_jax.array_typing import Array
+from resonance_jax.layers._long_context import TAPS
 from resonance_jax.layers.long_context import REMATERIALIZATIONS, LongContextBlock
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
 from resonance_jax.ops._checks import check_choice
@@ -42,10 +43,10 @@ class LongContextConfig(SequenceConfig):
         """Checks each field."""
         super().__post_init__()
         size, longest = self.chunk_size, self.max_context_length
-        if size < 1 or longest < size or longest % size or not 0 <= self.overlap <= size:
+        if size < TAPS - 1 or longest < size or longest % size or not 0 <= self.overlap <= size:
             raise ValueError(
-                "expected chunk_size >= 1 that divides max_context_length and 0 <= overlap <= chunk_size, got "
-                f"{size}, {longest} and {self.overlap}."
+                f"expected chunk_size >= {TAPS - 1} that divides max_context_length and 0 <= overlap <= chunk_size, "
+                f"got {size}, {longest} and {self.overlap}."
             )
         frame, chunks = size + self.overlap, longest // size
         for name, length in (

@@ -120,7 +120,7 @@ def test_the_estimate_of_memory_is_the_plan_of_the_program():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chunk_size": 24}, "chunk_size >= 1 that divides max_context_length"),
+        ({"chunk_size": 24}, "chunk_size >= 3 that divides max_context_length"),
         ({"overlap": 9}, "0 <= overlap <= chunk_size"),
         ({"num_frequencies": 34}, "num_frequencies must be in 1 .. 33, the bins of 64 steps"),
         ({"local_frequencies": 7}, "local_frequencies must be in 1 .. 6, the bins of 10 steps"),

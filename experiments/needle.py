@@ -1,0 +1,186 @@
+"""Needles in documents of 131,072 bytes: evidence that lies more than 100,000 bytes apart, put together.
+
+Found: see `RESULTS`.
+Command: python -m experiments.needle --linux-doc FOLDER
+
+Two kinds of needle are planted in bytes of Linux's documentation, each anywhere in its part of the document:
+
+    [?B]    in the first tenth: which key is asked for
+    [B=7]   in the last tenth, for each of the keys A, B, C, D: their values
+
+The answer is the value of the key that is asked for, 1 of 10. What says which, and what says the value, are at least
+eight tenths of the document apart.
+
+A `LongContextResonanceNet` is trained on short documents, then on longer ones, and tested on documents of the test
+split, up to twice as long as any it was trained on.
+"""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.result_file import ResultFile, open_results, work
+from resonance_jax.data.corpus import load_corpus
+from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
+from resonance_jax.training.optimizer import make_optimizer
+from resonance_jax.training.result import surroundings
+from resonance_jax.training.step import TrainState, eval_step, init_state, train_step
+
+RESULTS = Path(__file__).parent / "results" / "needle.json"
+KEYS, VALUES = 4, 10
+
+MODEL = LongContextConfig(
+    input_dim=1,
+    output_dim=VALUES,
+    vocab_size=256,
+    hidden_dim=32,
+    num_layers=2,
+    mlp_dim=64,
+    dropout=0.0,
+    chunk_size=256,
+    overlap=32,
+    chunks_at_once=8,
+    num_heads=4,
+    local_frequencies=16,
+    rematerialize="none",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a network is trained with; the optimizer reads its own fields from here."""
+
+    stages: tuple[tuple[int, int, int], ...] = (
+        (256, 32, 1800),
+        (2048, 8, 300),
+        (16384, 2, 200),
+        (131072, 1, 100),
+    )
+    """Bytes of a document, documents in a step, steps."""
+    lengths: tuple[tuple[int, int], ...] = ((4096, 200), (32768, 200), (131072, 200), (262144, 100))
+    """Bytes of a document, and how many documents it is tested with."""
+    learning_rate: float = 5e-3
+    learning_rate_magnitude: float = 1e-2
+    learning_rate_phase: float = 1e-2
+    warmup_fraction: float = 0.05
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    gradient_clip: float | None = 1.0
+    gradient_clip_magnitude: float | None = None
+    gradient_clip_phase: float | None = None
+    accumulation_steps: int = 1
+
+
+BUDGET = Budget()
+
+
+def make_document(rng: np.random.Generator, text: np.ndarray, length: int):
+    """Returns bytes [t] with needles, and the answer."""
+    start = rng.integers(0, len(text) - length)
+    document = text[start : start + length].copy()
+    values, asked = rng.integers(0, VALUES, KEYS), rng.integers(0, KEYS)
+    tenth = length // 10
+    statements = [f"[{'ABCD'[key]}={values[key]}]" for key in rng.permutation(KEYS)]
+    plant(rng, document[:tenth], [f"[?{'ABCD'[asked]}]"])
+    plant(rng, document[-tenth:], statements)
+    return document, values[asked]
+
+
+def plant(rng: np.random.Generator, place: np.ndarray, needles: list[str]) -> None:
+    """Writes needles over a place, in their order and apart, all ways of it alike."""
+    free = len(place) - sum(map(len, needles))
+    gaps = np.sort(rng.integers(0, free + 1, len(needles)))
+    written = 0
+    for gap, needle in zip(gaps, needles, strict=True):
+        at = gap + written
+        place[at : at + len(needle)] = np.frombuffer(needle.encode(), np.uint8)
+        written += len(needle)
+
+
+def make_batch(rng: np.random.Generator, text: np.ndarray, length: int, size: int):
+    """Returns "inputs" [b, t] and "labels" [b]."""
+    rows = [make_document(rng, text, length) for _ in range(size)]
+    inputs, labels = (np.stack(part).astype(np.int32) for part in zip(*rows, strict=True))
+    return {"inputs": inputs, "labels": labels}
+
+
+def train(text: np.ndarray, seed: int, config: LongContextConfig, budget: Budget) -> TrainState:
+    """Trains a network through all stages on documents that are never shown twice."""
+    rng = np.random.default_rng([seed, 0])
+    optimizer = make_optimizer(budget, sum(stage[-1] for stage in budget.stages))
+    batch = make_batch(rng, text, budget.stages[0][0], 1)
+    model = LongContextResonanceNet(config)
+    state = init_state(model, optimizer, jax.random.key(seed), batch)
+    for length, size, steps in budget.stages:
+        shown: list[Any] = []
+        started = time.perf_counter()
+        for step in range(1, steps + 1):
+            state, metrics = train_step(state, make_batch(rng, text, length, size))
+            shown.append(metrics)
+            if step % 100 == 0 or step == steps:
+                means = {
+                    name: float(np.mean([float(m[name]) for m in shown]))
+                    for name in ("loss", "accuracy")
+                }
+                shown = []
+                seconds = time.perf_counter() - started
+                print(f"  {length:7} {step:5} {seconds:6.0f} s {means}", flush=True)
+    return state
+
+
+def test(state: TrainState, text: np.ndarray, seed: int, length: int, count: int) -> dict[str, Any]:
+    """Returns the accuracy on new documents of a length."""
+    rng = np.random.default_rng([seed, 1, length])
+    right = []
+    for _ in range(count):
+        batch = make_batch(rng, text, length, 1)
+        options = dict(apply_fn=state.apply_fn, loss_fn=state.loss_fn)
+        right.append(float(eval_step(state.eval_variables, batch, **options)["accuracy"]))
+    return {"documents": count, "accuracy": float(np.mean(right))}
+
+
+class Results(ResultFile):
+    """The JSON file of this experiment."""
+
+    BUDGET = BUDGET
+
+
+def run(results: Results, folder: Path | None, seed: int) -> None:
+    """Trains and tests a network, unless the file has it."""
+    if results.find("runs", seed=seed):
+        return
+    corpus = load_corpus("linux_doc", folder)
+    train_text, test_text = (
+        np.frombuffer(b"".join(documents), np.uint8) for documents in (corpus.train, corpus.test)
+    )
+    started = time.process_time()
+    state = train(train_text, seed, MODEL, BUDGET)
+    seconds = time.process_time() - started
+    values = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "train_cpu_seconds": round(seconds, 1),
+        "accuracy": {str(n): test(state, test_text, seed, n, c) for n, c in BUDGET.lengths},
+        "commit": surroundings()["commit"],
+    }
+    results.add("runs", {"seed": seed}, values)
+
+
+def main() -> None:
+    """Runs what the file does not have, and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--linux-doc", type=Path, default=None, help="folder of the documentation")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    options, results = open_results(parser, Results, RESULTS)
+    work(results, [(run, options.linux_doc, seed) for seed in options.seeds])
+    for row in results.record["runs"]:
+        for length, found in row["accuracy"].items():
+            print(f"seed {row['seed']} {length:>7} bytes: {found}")
+
+
+if __name__ == "__main__":
+    main()
