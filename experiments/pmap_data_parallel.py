@@ -44,7 +44,7 @@ def train(steps: int, devices: list[Any]) -> tuple[ResonanceNet, dict]:
         )
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = model.init(jax.random.key(0), draw(rng, 1)[0])["params"]
+    params = jax.jit(model.init)(jax.random.key(0), draw(rng, 1)[0])["params"]
     optimizer = make_optimizer(TrainConfig(learning_rate=1e-2), steps)
 
     @partial(jax.pmap, axis_name="devices", devices=devices, donate_argnums=(0, 1))
@@ -59,7 +59,7 @@ def train(steps: int, devices: list[Any]) -> tuple[ResonanceNet, dict]:
         return optax.apply_updates(params, updates), opt_state, value
 
     def on_all(tree):
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree)
+        return jax.tree.map(lambda leaf: np.stack([leaf] * len(devices)), tree)
 
     state = on_all((params, optimizer.init(params)))
     for index in range(steps):

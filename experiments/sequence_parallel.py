@@ -70,7 +70,7 @@ def train(steps: int, devices: Sequence[Any], context: int = CONTEXT) -> list[fl
     """Trains on these devices; prints their collectives, and returns the losses in bits a byte."""
     text = np.frombuffer(b"".join(load_corpus("kjv").train), np.uint8).astype(np.int32)
     optimizer = make_optimizer(TrainConfig(learning_rate=3e-3), steps)
-    params = LanguageModel(CONFIG).init(jax.random.key(0), text[None, :8])["params"]
+    params = jax.jit(LanguageModel(CONFIG).init)(jax.random.key(0), text[None, :8])["params"]
     state, losses = (params, optimizer.init(params)), []
     windows = text[: steps * context].reshape(steps, 1, context)
     following = text[1 : steps * context + 1].reshape(steps, 1, context)

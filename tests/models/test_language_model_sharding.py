@@ -72,7 +72,7 @@ def shards_are_mapped() -> None:
     """In shard_map the state that nothing is given for varies as the sequences do."""
     mesh = Mesh(np.array(jax.devices()), ("rows",))
     x = jax.random.normal(jax.random.key(0), (2, 150, 4))
-    bank = ring_bank(jax.random.key(1), 2, 3)
+    bank = jax.jit(ring_bank, static_argnums=(1, 2))(jax.random.key(1), 2, 3)
 
     def resonate(x):
         return chunked(x, bank)[0]
@@ -86,7 +86,7 @@ def shards_are_mapped() -> None:
         mapped = jax.shard_map(
             function, mesh=mesh, in_specs=PartitionSpec("rows"), out_specs=PartitionSpec("rows")
         )
-        np.testing.assert_allclose(jax.jit(mapped)(x), function(x), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(jax.jit(mapped)(x), jax.jit(function)(x), rtol=0, atol=1e-5)
 
 
 def parts_of_a_sequence_are_mapped() -> None:
