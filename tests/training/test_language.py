@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from functools import partial
 
 import jax
 import numpy as np
@@ -105,7 +106,8 @@ def test_the_score_is_that_of_the_whole_text_at_once(whole):
     # One part without padding, whole: nothing is forgotten between the windows of an evaluation.
     tokens = encode_corpus([b"the light and the day " * 6], tokenizer, "text")
     ids = tokens.ids.astype(np.int32)[None]
-    losses, _ = model.apply(variables, ids[:, :-1], ids[:, 1:], method="losses")
+    whole_text = jax.jit(partial(model.apply, method="losses"))
+    losses, _ = whole_text(variables, ids[:, :-1], ids[:, 1:])
     score = language_run.score_text(model, variables, tokens, length=64, batch_size=1, resets=False)
     assert (score.num_tokens, score.num_bytes) == (132, 132)
     assert score.bits == pytest.approx(float(np.sum(losses)) / np.log(2), rel=1e-5)
