@@ -15,6 +15,8 @@ from resonance_jax.layers.resonance import MultiScaleResonance, ResonanceLayer
 MixerBlock: Any = blocks.MixerBlock
 ResonanceBlock: Any = blocks.ResonanceBlock
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FEATURES = 4
 
 

@@ -15,6 +15,8 @@ ResonanceLayer: Any = resonance.ResonanceLayer
 AdaptiveResonance: Any = resonance.AdaptiveResonance
 MultiScaleResonance: Any = resonance.MultiScaleResonance
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FEATURES, FREQUENCIES = 4, 3
 LENGTH, PADDED = 11, 12
 

@@ -11,6 +11,8 @@ from jax.test_util import check_grads
 
 from resonance_jax.ops import quaternion as quat
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 SHAPES = ((), (1,), (3, 1, 2))
 # Compiled whole: a primitive at a time, each shape would compile a dozen programs.
 product, conjugate, norm, normalize = map(

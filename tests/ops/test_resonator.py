@@ -23,6 +23,8 @@ from resonance_jax.ops.resonator import (
 )
 
 D, F, M, T = 4, 5, 3, 2
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 OPTIONS = [
     {},
     {"scores": "input"},
