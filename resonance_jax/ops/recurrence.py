@@ -174,9 +174,10 @@ def convolve(
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
-    >>> first, state = convolve(x[:5], bank)
-    >>> last, state = convolve(x[5:], bank, state)
-    >>> bool(jnp.allclose(last, convolve(x, bank)[0][5:], atol=1e-5))
+    >>> read = jax.jit(convolve)
+    >>> first, state = read(x[:5], bank)
+    >>> last, state = read(x[5:], bank, state)
+    >>> bool(jnp.allclose(last, read(x, bank)[0][5:], atol=1e-5))
     True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
@@ -201,9 +202,10 @@ def scan(
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
-    >>> first, state = scan(x[:5], bank)
-    >>> last, state = scan(x[5:], bank, state)
-    >>> bool(jnp.allclose(last, scan(x, bank)[0][5:], atol=1e-5))
+    >>> read = jax.jit(scan)
+    >>> first, state = read(x[:5], bank)
+    >>> last, state = read(x[5:], bank, state)
+    >>> bool(jnp.allclose(last, read(x, bank)[0][5:], atol=1e-5))
     True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
@@ -237,9 +239,10 @@ def chunked(
 
     >>> import jax, jax.numpy as jnp
     >>> bank, x = ring_bank(jax.random.key(0), 2, 4), jnp.ones((10, 6))
-    >>> first, state = chunked(x[:5], bank)
-    >>> last, state = chunked(x[5:], bank, state)
-    >>> bool(jnp.allclose(last, chunked(x, bank)[0][5:], atol=1e-5))
+    >>> read = jax.jit(chunked)
+    >>> first, state = read(x[:5], bank)
+    >>> last, state = read(x[5:], bank, state)
+    >>> bool(jnp.allclose(last, read(x, bank)[0][5:], atol=1e-5))
     True
     """
     given = core.prepare(x, bank, state, segments, mask, lengths, channels_first)
