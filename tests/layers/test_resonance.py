@@ -1,5 +1,6 @@
 """ResonanceLayer against a slow NumPy twin, and what masks, gates and lengths must not do."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -113,17 +114,22 @@ def test_layer_is_the_eight_steps(random_variables, options, length, n, bins):
     variables = random_variables(layer, x)
     params = variables["params"]
     expected = twin_filter(params, x, bins, n, unselected=options.get("unselected", "drop"))
-    found = layer.apply(variables, x)
+    bare = layer.clone(post_norm=False)
+
+    @jax.jit
+    def run(variables, x):
+        found, recorded = layer.apply(variables, x, mutable=["intermediates"])
+        params = {name: leaf for name, leaf in variables["params"].items() if name[0] != "L"}
+        return found, bare.apply({"params": params}, x), recorded["intermediates"]["frequencies"][0]
+
+    found, filtered, frequencies = run(variables, x)
     np.testing.assert_allclose(
         found, layer_norm(x + expected, params["LayerNorm_0"]), rtol=2e-5, atol=2e-5
     )
-    bare = layer.clone(post_norm=False)
-    params = {name: value for name, value in params.items() if name != "LayerNorm_0"}
-    assert set(jax.eval_shape(bare.init, jax.random.key(0), x)["params"]) == set(params)
-    np.testing.assert_allclose(
-        bare.apply({"params": params}, x), expected, rtol=2e-5, atol=1e-5 * np.abs(expected).max()
-    )
-    np.testing.assert_allclose(sown(layer, variables, x), np.array(bins) / n, rtol=1e-6)
+    bare_params = jax.eval_shape(bare.init, jax.random.key(0), x)["params"]
+    assert set(bare_params) == set(params) - {"LayerNorm_0"}
+    np.testing.assert_allclose(filtered, expected, rtol=2e-5, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(frequencies, np.array(bins) / n, rtol=1e-6)
 
 
 def test_one_sample_is_weighted_by_the_real_part(random_variables):
@@ -180,7 +186,7 @@ def test_continuous_frequencies_are_a_direct_sum(random_variables):
     variables["params"]["frequency_logit"] = jnp.asarray(logit)
     frequencies = 0.5 / (1 + np.exp(-logit.astype(np.float64)))
     expected = twin_off_grid(variables["params"], x, frequencies)
-    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=5e-6)
+    np.testing.assert_allclose(jax.jit(layer.apply)(variables, x), expected, atol=5e-6)
     np.testing.assert_allclose(sown(layer, variables, x), frequencies, rtol=1e-6)
 
 
@@ -216,12 +222,13 @@ def test_learned_selection_is_the_layer_with_only_the_chosen(random_variables, u
         "interference": params["interference"][:, CHOSEN][:, :, CHOSEN],
     }
     expected = twin_filter(few, x, CHOSEN, PADDED, unselected=unselected)
-    found = layer.apply(variables, x)
+    run = jax.jit(layer.apply)
+    found = run(variables, x)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert np.flatnonzero(sown(layer, variables, x, "gate")).tolist() == CHOSEN
     # The gate is hard to the last bit: only the order of its logits counts.
     params["gate_logit"] = jnp.asarray(LOGIT * 0.37)
-    np.testing.assert_array_equal(layer.apply(variables, x), found)
+    np.testing.assert_array_equal(run(variables, x), found)
 
 
 def slopes(loss, leaf, step=1e-6):
@@ -304,32 +311,32 @@ def test_hidden_steps_neither_speak_nor_hear(random_variables, selection, post_n
     x = signal()
     mask = np.random.default_rng(3).random(x.shape[:2]) < 0.6
     layer = ResonanceLayer(FEATURES, FREQUENCIES, selection=selection, post_norm=post_norm)
-    variables = random_variables(layer, x)
-    found = layer.apply(variables, x, mask)
+    variables, run = random_variables(layer, x), jax.jit(layer.apply)
+    found = np.asarray(run(variables, x, mask))
     other = np.where(mask[..., None], x, 1e3 * signal(seed=5))
-    np.testing.assert_array_equal(layer.apply(variables, other, mask)[mask], found[mask])
+    np.testing.assert_array_equal(np.asarray(run(variables, other, mask))[mask], found[mask])
     if not post_norm:
-        np.testing.assert_array_equal(np.asarray(found)[~mask], 0)
+        np.testing.assert_array_equal(found[~mask], 0)
     if selection == "low":
         expected = twin_filter(variables["params"], x, [0, 1, 2], PADDED, mask=mask)
         if post_norm:
             expected = layer_norm(x + expected, variables["params"]["LayerNorm_0"])
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
-    everything = layer.apply(variables, x, np.ones_like(mask))
-    np.testing.assert_array_equal(everything, layer.apply(variables, x))
+    np.testing.assert_array_equal(run(variables, x, np.ones_like(mask)), run(variables, x))
 
 
 def test_rows_do_not_mix_alone_in_a_batch_jitted_or_mapped(random_variables):
     x = signal(rows=3)
     layer = ResonanceLayer(FEATURES, FREQUENCIES)
     variables = random_variables(layer, x)
-    together = np.asarray(layer.apply(variables, x))
-    alone = jax.jit(layer.apply)(variables, x[1])  # [t, d]
+    run = jax.jit(layer.apply)
+    together = np.asarray(run(variables, x))
+    alone = run(variables, x[1])  # [t, d]
     np.testing.assert_allclose(alone, together[1], rtol=1e-5, atol=1e-5)
     mapped = jax.jit(jax.vmap(layer.apply, in_axes=(None, 0)))(variables, x)
     np.testing.assert_allclose(mapped, together, rtol=1e-5, atol=1e-5)
     x[1] = np.nan  # a row that is spoilt, or padding that holds anything
-    spoilt = np.asarray(layer.apply(variables, x))
+    spoilt = np.asarray(run(variables, x))
     np.testing.assert_array_equal(spoilt[[0, 2]], together[[0, 2]])
 
 
@@ -337,15 +344,15 @@ def test_dropout_drops_and_rescales_the_filter_alone(random_variables):
     x = signal()
     layer = ResonanceLayer(FEATURES, FREQUENCIES, dropout=0.5, post_norm=False)
     variables = random_variables(layer, x)
-    full = np.asarray(layer.apply(variables, x))
-    keys = {"dropout": jax.random.key(1)}
-    dropped = np.asarray(layer.apply(variables, x, deterministic=False, rngs=keys))
+    full = np.asarray(jax.jit(layer.apply)(variables, x))
+    options: Any = dict(deterministic=False, rngs={"dropout": jax.random.key(1)})
+    dropped = np.asarray(jax.jit(partial(layer.apply, **options))(variables, x))
     zero = dropped == 0
     assert 0.2 < zero.mean() < 0.8
     np.testing.assert_allclose(dropped[~zero], 2 * full[~zero], rtol=1e-6)
     layer = layer.clone(post_norm=True)
     variables = random_variables(layer, x)
-    seen = np.asarray(layer.apply(variables, x, deterministic=False, rngs=keys))
+    seen = np.asarray(jax.jit(partial(layer.apply, **options))(variables, x))
     filtered = twin_filter(variables["params"], x, [0, 1, 2], PADDED)
     expected = layer_norm(x + np.where(zero, 0, 2 * filtered), variables["params"]["LayerNorm_0"])
     np.testing.assert_allclose(seen, expected, rtol=2e-5, atol=2e-5)
@@ -360,7 +367,7 @@ def test_dtypes(random_variables, make, post_norm):
     layer = make(FEATURES, FREQUENCIES, post_norm=post_norm)
     variables = random_variables(layer, x)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    expected = np.asarray(layer.apply(variables, x))
+    expected = np.asarray(jax.jit(layer.apply)(variables, x))
     narrow = jax.jit(layer.apply)(variables, jnp.asarray(x, jnp.bfloat16))  # the input's
     cast = jax.jit(layer.clone(dtype=jnp.bfloat16).apply)(variables, x)  # one's own
     assert (narrow.dtype, cast.dtype) == (jnp.bfloat16, jnp.bfloat16)
@@ -447,36 +454,44 @@ def test_multi_scale_is_its_bands_projected(random_variables):
     y = np.concatenate(parts, -1) @ np.asarray(params["Dense_0"]["kernel"])
     y = y + np.asarray(params["Dense_0"]["bias"])
     expected = layer_norm(x + y, params["LayerNorm_0"])
-    np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=3e-5, atol=3e-5)
     bare = layer.clone(post_norm=False)
     bare_params = {name: value for name, value in params.items() if name != "LayerNorm_0"}
-    np.testing.assert_allclose(bare.apply({"params": bare_params}, x), y, rtol=3e-5, atol=3e-5)
+
+    @jax.jit
+    def run(x):
+        return layer.apply(variables, x), bare.apply({"params": bare_params}, x)
+
+    for found, wanted in zip(run(x), (expected, y), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=3e-5, atol=3e-5)
 
 
 def test_multi_scale_options_reach_its_bands(random_variables):
     x = signal()
     layer = MultiScaleResonance(FEATURES, 6, selection="low", post_norm=False)
     variables = random_variables(layer, x)
-    found = np.asarray(layer.apply(variables, x))
+
+    def run(layer, *inputs, **options):
+        return np.asarray(jax.jit(partial(layer.apply, **options))(variables, *inputs))
+
+    found = run(layer, x)
     for change in (
         {"selection": "uniform"},
         {"reference_length": 18},
         {"component": "magnitude"},
         {"component": "phase"},
     ):
-        assert not np.allclose(layer.clone(**change).apply(variables, x), found, atol=1e-3)
-    np.testing.assert_allclose(layer.clone(method="fft").apply(variables, x), found, atol=1e-5)
+        assert not np.allclose(run(layer.clone(**change), x), found, atol=1e-3)
+    np.testing.assert_allclose(run(layer.clone(method="fft"), x), found, atol=1e-5)
     cartesian = layer.clone(parametrization="cartesian", initial_spread=0.0)
     weights = first(cartesian, x, "scale_2")["scale_2"]
     np.testing.assert_array_equal(twin_weights(weights), np.ones((2, FEATURES)))
     mask = np.arange(LENGTH) < np.array([[LENGTH], [5]])
-    hidden = layer.apply(variables, np.where(mask[..., None], x, 50), mask)
-    np.testing.assert_array_equal(hidden, layer.apply(variables, x, mask))
+    hidden = run(layer, np.where(mask[..., None], x, 50), mask)
+    np.testing.assert_array_equal(hidden, run(layer, x, mask))
     assert not np.allclose(hidden[0], hidden[1])
     np.testing.assert_allclose(hidden[0], found[0], atol=1e-6)  # the first row is all observed
-    dropped = layer.clone(dropout=0.5).apply(
-        variables, x, deterministic=False, rngs={"dropout": jax.random.key(0)}
-    )
+    key = {"dropout": jax.random.key(0)}
+    dropped = run(layer.clone(dropout=0.5), x, deterministic=False, rngs=key)
     assert 0.2 < np.mean(dropped == 0) < 0.8
 
 

@@ -360,17 +360,19 @@ def test_jit_vmap_and_dtypes():
             assert value.dtype == dtype
             wide = function(jnp.asarray(low, jnp.float32))
             assert_close(np.float32(value), wide, rtol=float(jnp.finfo(dtype).eps))
-        assert quat.hamilton_product(low, low).dtype == quat.slerp(low, low, 0.5).dtype == dtype
-        turn = quat.from_axis_angle(low[:, 1:], jnp.asarray(0.5, dtype))
-        angles = quat.from_angles(low[:, 0], low[:, 1], low[:, 2])
-        turned = quat.rotate(low[:, 1:], turn)
-        assert (
-            turn.dtype
-            == angles.dtype
-            == turned.dtype
-            == quat.rotate_so4(low, low, low).dtype
-            == dtype
-        )
+
+        def others(low):
+            turn = quat.from_axis_angle(low[:, 1:], 0.5 * jnp.ones((), low.dtype))
+            return (
+                turn,
+                quat.from_angles(low[:, 0], low[:, 1], low[:, 2]),
+                quat.rotate(low[:, 1:], turn),
+                quat.rotate_so4(low, low, low),
+                quat.hamilton_product(low, low),
+                quat.slerp(low, low, 0.5),
+            )
+
+        assert [value.dtype for value in jax.eval_shape(others, low)] == 6 * [dtype]
     assert quat.from_angles(1, 2, 3).dtype == jnp.float32
 
 
