@@ -46,7 +46,7 @@ def test_it_trains_and_its_alpha_follows_the_data():
         )
     assert losses[-1] < losses[0] and metrics["grad_norm_phase"] > 0
     assert dimensions[0] != 2 and len(set(dimensions)) == 5
-    outputs: Any = model.apply(state.eval_variables, series(31))
+    outputs: Any = jax.jit(model.apply)(state.eval_variables, series(31))
     assert outputs.shape == (4, 2)
 
 

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.ops.hologram import bind, cleanup, read
+from resonance_jax.ops import hologram
+from resonance_jax.ops.hologram import bind
 from resonance_jax.ops.joint_recall import recall_jointly
 
+read = jax.jit(hologram.read, static_argnames="pages")
+cleanup = jax.jit(hologram.cleanup)
 recall = jax.jit(recall_jointly, static_argnames="pages")
 
 

@@ -418,8 +418,15 @@ def test_a_bank_wider_than_the_sequence_convolves_segments(x64):
     x, bank, *_ = make_inputs(LENGTH)
     segments = np.repeat([[0, 1]], len(x), axis=0).repeat([2, LENGTH - 2], axis=1)
     wide = jax.tree.map(lambda v: v.astype(jnp.promote_types(v.dtype, jnp.float64)), bank)
-    y, state = recurrence.convolve(x, wide, segments=segments)
-    expected, after = recurrence.scan(x, wide, segments=segments)
+
+    @jax.jit
+    def run(x, bank):
+        return [
+            evaluate(x, bank, segments=segments)
+            for evaluate in (recurrence.convolve, recurrence.scan)
+        ]
+
+    (y, state), (expected, after) = run(x, wide)
     assert (y.dtype, state.dtype) == (x.dtype, jnp.complex128)
     assert relative_error(y, expected) < 1e-5
     assert relative_error(state, after) < 1e-5

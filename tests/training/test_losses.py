@@ -95,9 +95,14 @@ def test_shares_of_devices_add_up_to_the_whole(rng, loss, weights):
         batch["weight"] = np.array([1, 0, 2, 0.5, 0, 0], np.float32)  # nothing on the last device
     if weights == "mask":
         batch["mask"] = rng.random((6, 5)) < np.linspace(0.1, 0.9, 6)[:, None]
-    parts = jax.tree.map(lambda leaf: leaf.reshape(3, 2, *leaf.shape[1:]), (outputs, batch))
-    shares = jax.vmap(lambda part: loss(*part, axis="rows"), axis_name="rows")(parts)
-    whole = loss(outputs, batch)
+
+    @jax.jit
+    def shares_and_whole(*whole):
+        parts = jax.tree.map(lambda leaf: leaf.reshape(3, 2, *leaf.shape[1:]), whole)
+        mapped = jax.vmap(lambda part: loss(*part, axis="rows"), axis_name="rows")
+        return mapped(parts), loss(*whole)
+
+    shares, whole = shares_and_whole(outputs, batch)
     for found, wanted in zip(jax.tree.leaves(shares), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(np.sum(found), wanted, rtol=1e-6)
 
