@@ -14,8 +14,6 @@ from jax.test_util import check_grads
 from resonance_jax.ops.fourier import select_bins
 from resonance_jax.ops.resonance import METHODS, choose_method, resonate
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 D = 2
 CASES = [  # sequence length, FFT length: odd, even, prime and length 1, without and with padding
     (15, 15),
