@@ -1,9 +1,11 @@
 """Models with another mixer: Transformer (attention), FNet (plain Fourier mixing); and every model by name."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
@@ -18,10 +20,14 @@ class TransformerConfig(SequenceConfig):
 
     num_heads: int = 4
     """Heads; a divisor of hidden_dim."""
+    queries_at_once: int = 0
+    """Queries whose scores are made at a time, and made again for the gradient: memory ∝ n, not n²; 0 is all."""
 
     def __post_init__(self):
         """Checks each field."""
         super().__post_init__()
+        if self.queries_at_once < 0:
+            raise ValueError(f"queries_at_once must not be negative, got {self.queries_at_once}.")
         if self.num_heads < 1 or self.hidden_dim % self.num_heads:
             raise ValueError(
                 f"num_heads = {self.num_heads} must divide hidden_dim = {self.hidden_dim}."
@@ -34,9 +40,14 @@ class FNetConfig(SequenceConfig):
 
 
 class SelfAttention(nn.Module):
-    """Softmax self-attention [b, t, d] → [b, t, d] as a mixer (Vaswani et al., arXiv:1706.03762)."""
+    """Softmax self-attention [b, t, d] → [b, t, d] as a mixer (Vaswani et al., arXiv:1706.03762).
+
+    With queries_at_once, the scores of some queries at a time (Rabe and Staats, arXiv:2112.05682, without the loop over
+    keys); it has no dropout then.
+    """
 
     num_heads: int
+    queries_at_once: int = 0
     dropout: float = 0.0
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -49,10 +60,31 @@ class SelfAttention(nn.Module):
             dropout_rate=self.dropout,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            attention_fn=partial(_attend, size=self.queries_at_once)
+            if self.queries_at_once
+            else nn.dot_product_attention,
             name="attention",
         )
         pairs = None if mask is None else mask[:, None, None, :]
         return attention(x, mask=pairs, deterministic=deterministic)
+
+
+def _attend(query, key, value, *, mask=None, size: int, **_):
+    """softmax(q k / √e) v for queries [b, t, h, e], `size` at a time."""
+    batch, length, *rest = query.shape
+    missing = -length % size
+    q = jnp.pad(query / query.shape[-1] ** 0.5, [(0, 0), (0, missing), (0, 0), (0, 0)])
+    q = jnp.swapaxes(q.reshape(batch, -1, size, *rest), 0, 1)
+
+    @jax.checkpoint
+    def rows(q):
+        scores = jnp.einsum("bqhe,bkhe->bhqk", q, key)
+        if mask is not None:
+            scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+        return jnp.einsum("bhqk,bkhe->bqhe", jax.nn.softmax(scores), value)
+
+    y = jnp.swapaxes(jax.lax.map(rows, q), 0, 1)
+    return y.reshape(batch, -1, *rest)[:, :length]
 
 
 class FourierMixing(nn.Module):
@@ -79,7 +111,12 @@ class Transformer(SequenceModel):
     def make_mixer(self) -> nn.Module:
         """Returns `SelfAttention`."""
         config = self.config
-        return SelfAttention(config.num_heads, dtype=self.dtype, param_dtype=self.param_dtype)
+        return SelfAttention(
+            config.num_heads,
+            config.queries_at_once,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
 
 
 class FNet(SequenceModel):

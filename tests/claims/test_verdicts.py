@@ -14,9 +14,13 @@ VERDICTS = {
     **dict.fromkeys(("R10", "Q8"), ("holds", "holds when")),
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
-    **dict.fromkeys(("N1", "N5", "N6", "N7", "N8", "N11", "N14", "Q4", "Q7"), "holds when"),
+    **dict.fromkeys(
+        ("N1", "N5", "N6", "N7", "N8", "N11", "N12", "N13", "N14", "Q4", "Q7"), "holds when"
+    ),
     **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N9", "N10", "Q5"), "fails"),
 }
+
+SPEEDS = ("speed_over_attention", "speed_over_chunked_attention")
 
 # Claim -> (what to change in its numbers, the verdict that must follow).
 ALTERED = {
@@ -180,6 +184,22 @@ ALTERED = {
             "holds",
         ),
         (lambda n: {"memory_ratio": [1.0] * len(n["lengths"])}, "fails"),
+    ],
+    "N12": [
+        (
+            lambda n: (
+                {"exponent": 0.5, "growth_of_bytes_per_token": 0.5}
+                | {key: [1.8, 3.7] for key in SPEEDS}
+            ),
+            "holds",
+        ),
+        (lambda n: {"exponent": 1.0} | {key: [0.5, 1.5] for key in SPEEDS}, "holds when"),
+        (lambda n: {"exponent": 1.0} | {key: [0.5, 0.9] for key in SPEEDS}, "fails"),
+        (lambda n: {"exponent": 1.5}, "fails"),
+    ],
+    "N13": [
+        (lambda n: {"times_chunked_attention": [20.0, 30.0]}, "holds"),
+        (lambda n: {"times_attention": [10.0, 20.0]}, "fails"),
     ],
     "N14": [
         (lambda n: {"loss_two_levels": n["loss_full"]}, "holds"),

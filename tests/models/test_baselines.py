@@ -43,10 +43,11 @@ def test_fourier_mixing_is_the_real_part_of_the_orthonormal_dft():
     assert FourierMixing().apply({}, jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_attention_is_softmax_attention_over_the_observed_steps(random_variables):
+@pytest.mark.parametrize("queries_at_once", [0, 3])
+def test_attention_is_softmax_attention_over_the_observed_steps(random_variables, queries_at_once):
     x = normal(2, 7, 4)
     mask = np.arange(7) < np.array([[7], [4]])
-    mixer = SelfAttention(num_heads=2)
+    mixer = SelfAttention(num_heads=2, queries_at_once=queries_at_once)
     variables = random_variables(mixer, x)
     p = jax.tree.map(np.asarray, variables["params"]["attention"])
     q, k, v = (
