@@ -21,9 +21,9 @@ CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN
 # Half the time to compile; and another rounding, under which a law must hold as well.
 QUICK_COMPILE := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-# XLA's own passes as in use, but not LLVM's expensive ones, and its older emitter of fusions, which compiles in two thirds
-# of the time: most tests take longer to compile than to run. The typed pass has the emitter in use.
-LIGHT_COMPILE := XLA_FLAGS="--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true \
+# XLA's own passes as in use, but none of LLVM's optimizations, and its older emitter of fusions, which compiles in two
+# thirds of the time: most tests take longer to compile than to run. The typed pass has the emitter in use.
+LIGHT_COMPILE := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_use_fusion_emitters=false"
 
 .PHONY: train test test-typed test-plain newest lint format bench clean

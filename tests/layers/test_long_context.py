@@ -173,6 +173,7 @@ def usual(value_and_gradient):
     return value_and_gradient(make_block())
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     "changes",
     [
@@ -188,6 +189,7 @@ def test_how_it_is_computed_changes_neither_values_nor_gradients(
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max())
 
 
+@pytest.mark.end_to_end
 def test_global_resonance_and_a_local_identity_do_not_depend_on_the_chunks(given):
     """Frames that give back what they are given are faded into it again, and sums of chunks are sums of the whole."""
     variables, x, mask = given
@@ -259,6 +261,7 @@ def test_without_what_follows_a_chunk_hears_only_the_overlap_of_the_next(given):
         assert difference[:, SIZE:].max() > 1e-3
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_parts_along_an_axis_give_what_the_whole_gives(given, bidirectional):
     variables, _, _ = given
