@@ -32,6 +32,7 @@ from resonance_jax.claims.trials import median_milliseconds
 from resonance_jax.data.dataset import Dataset, Split, load_dataset
 from resonance_jax.training import plots
 from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.devices import OneDevice
 from resonance_jax.training.loop import check_fit
 from resonance_jax.training.program import get_program
 from resonance_jax.training.result import RunResult
@@ -141,7 +142,7 @@ def measure_speed(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
     program = get_program(config, config.num_epochs * (len(split) // config.batch_size))
     state = program.init_state(0, few)
     params = jax.tree.map(np.asarray, state.params)
-    call = program.compile(state, few).call
+    call = program.compile(state, few, OneDevice()).call
 
     def step() -> Any:
         nonlocal state

@@ -41,12 +41,16 @@ class CountedBatches(ABC):
         return self
 
     def __next__(self) -> Batch:
-        batch = self._batch(self._epoch, self._position)
+        batch = self.peek()
         if self._position + 1 < self.batches_per_epoch:
             self._position += 1
         else:
             self._go_to(self._epoch + 1, 0)
         return batch
+
+    def peek(self) -> Batch:
+        """Returns the next batch, which stays the next one."""
+        return self._batch(self._epoch, self._position)
 
     def get_state(self) -> dict[str, int]:
         """Returns the place of the next batch: its epoch, its position there, and the seed."""

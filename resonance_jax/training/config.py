@@ -9,9 +9,11 @@ from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 from resonance_jax.training.fields import (
+    DEVICE_RULES,
     Rule,
     build,
     check_fields,
+    check_sharded,
     clip,
     fraction,
     is_folder_name,
@@ -25,10 +27,11 @@ ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig
 
 SCHEDULES = ("cosine", "constant")
 
-# Fields that change neither a parameter nor the order of the data, so that a run may be resumed
-# with other values. (The number of epochs is not one: the schedule depends on it.)
+# Fields that change neither a parameter, but for the rounding of sums over devices, nor the order of the data, so that
+# a run may be resumed with other values. (The number of epochs is not one: the schedule depends on it.)
 RESUMABLE_FIELDS = frozenset(
     {"data_dir", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "tensorboard"}
+    | {"strategy", "num_devices", "parameters"}
 )
 
 
@@ -95,9 +98,16 @@ class TrainConfig:
     """Epochs between evaluations (on the validation split if there is one, else on the test split)."""
     tensorboard: bool = False
     """Write TensorBoard events too; needs the package tensorboardX."""
+    strategy: str = "jit"
+    """How several devices share a batch: "jit", "pmap" or "shard_map", see `resonance_jax.training.sharding`."""
+    num_devices: int = 1
+    """Devices that share a batch, the first ones; 0 takes all."""
+    parameters: str = "replicated"
+    """"replicated", or "sharded": each device keeps a part of every parameter (strategy "jit" only)."""
 
     def __post_init__(self) -> None:
         check_fields(self, _RULES)
+        check_sharded(self)
         if not isinstance(self.model, ModelConfig):
             kinds = ", ".join(kind.__name__ for kind, _ in MODELS.values())
             raise ValueError(f"TrainConfig.model must be one of {kinds}, got {self.model!r}")
@@ -160,4 +170,5 @@ _RULES = (
     *map(clip, ("gradient_clip", "gradient_clip_magnitude", "gradient_clip_phase")),
     *map(fraction, ("warmup_fraction", "ema_decay", "label_smoothing", "validation_fraction")),
     Rule("schedule", lambda v: v in SCHEDULES, f"one of {SCHEDULES}"),
+    *DEVICE_RULES,
 )

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+STRATEGIES = ("jit", "pmap", "shard_map")
+PARAMETERS = ("replicated", "sharded")
+
 
 def build(cls: type, values: dict[str, Any]) -> Any:
     """Calls a dataclass with JSON values: lists become tuples, unknown names are an error."""
@@ -88,3 +91,16 @@ def fraction(field: str) -> Rule:
 def is_folder_name(value: Any) -> bool:
     """Says whether a value can name a folder inside another."""
     return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
+
+
+def check_sharded(config: Any) -> None:
+    """Raises ValueError if parameters are to be sharded by a strategy that cannot."""
+    if config.parameters == "sharded" and config.strategy != "jit":
+        raise ValueError(f"parameters='sharded' needs strategy='jit', got {config.strategy!r}.")
+
+
+DEVICE_RULES = (
+    Rule("strategy", lambda v: v in STRATEGIES, f"one of {STRATEGIES}"),
+    Rule("num_devices", lambda v: is_int(v) and v >= 0, "an integer of at least 0"),
+    Rule("parameters", lambda v: v in PARAMETERS, f"one of {PARAMETERS}"),
+)

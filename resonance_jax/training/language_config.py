@@ -6,9 +6,11 @@ from typing import Any
 
 from resonance_jax.models.language_model import LanguageModelConfig
 from resonance_jax.training.fields import (
+    DEVICE_RULES,
     Rule,
     build,
     check_fields,
+    check_sharded,
     clip,
     fraction,
     is_folder_name,
@@ -82,10 +84,17 @@ class LanguageTrainConfig:
     """Tokens that are evaluated at once where the state is carried on; attention takes windows of `context_length`."""
     eval_rows: int = 4
     """Parts of a split that are read side by side where the state is carried on; windows side by side for attention."""
+    strategy: str = "jit"
+    """How several devices share a batch: "jit", "pmap" or "shard_map", see `resonance_jax.training.sharding`."""
+    num_devices: int = 1
+    """Devices that share a batch, the first ones; 0 takes all."""
+    parameters: str = "replicated"
+    """"replicated", or "sharded": each device keeps a part of every parameter (strategy "jit" only)."""
 
     def __post_init__(self) -> None:
         """Checks each field."""
         check_fields(self, _RULES)
+        check_sharded(self)
         if not isinstance(self.model, LanguageModelConfig):
             raise ValueError(
                 f"LanguageTrainConfig.model must be a LanguageModelConfig, got {self.model!r}"
@@ -160,4 +169,5 @@ _RULES = (
     *map(rate, ("learning_rate", "learning_rate_magnitude", "learning_rate_phase", "weight_decay")),
     clip("gradient_clip"),
     *map(fraction, ("adam_b2", "ema_decay")),
+    *DEVICE_RULES,
 )

@@ -17,6 +17,7 @@ from resonance_jax.data.packing import (
 )
 from resonance_jax.data.tokenizer import Tokenizer, check_fingerprint, make_tokenizer
 from resonance_jax.training.checkpoint import CheckpointStore
+from resonance_jax.training.devices import choose_devices
 from resonance_jax.training.language_config import LanguageTrainConfig
 from resonance_jax.training.language_evaluation import TextScore, score_text
 from resonance_jax.training.language_program import get_language_program, step_batch
@@ -57,7 +58,9 @@ class LanguageRun:
             self.tokens["train"], config.context_length, config.batch_size, seed=config.seed
         )
         self.program = get_language_program(config)
+        self.devices = choose_devices(config)
         self.state = self.program.init_state(config.seed)
+        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         self.step = 0
         self.interval = {"loss": 0.0, "count": 0}  # Sums since the last log line.
         self.watch = Stopwatch()
@@ -93,21 +96,20 @@ class LanguageRun:
         with LanguageProgress(title, enabled=progress) as self.shown:
             for line in self.messages:
                 self.shown.note(line)
-            resets = self.config.resets
-            first = PackedBatches(
-                self.tokens["train"], self.config.context_length, self.config.batch_size, seed=0
-            )
-            self.compiled = self.program.compile(
-                self._paced_state(), step_batch(next(first), resets=resets)
-            )
+            self.state = self.devices.place(self.state)
+            first = self._share(self.batches.peek())
+            self.compiled = self.program.compile(self._paced_state(), first, self.devices)
             self.watch.start(self.step)
             while self.progress < 1:
-                batch = step_batch(next(self.batches), resets=resets)
+                batch = self._share(next(self.batches))
                 self.state, metrics = self.compiled.call(self._paced_state(), batch)
                 self._pending.append(metrics)
                 self.step += 1
                 self._after_step(flag)
             return self._finish()
+
+    def _share(self, batch: dict[str, Any]) -> Any:
+        return self.devices.shard(step_batch(batch, resets=self.config.resets))
 
     def _paced_state(self) -> Any:
         """Returns the state with the rates of the next step: a linear rise, and a linear fall to 0 at the end."""
@@ -118,6 +120,7 @@ class LanguageRun:
             "phase": scale * config.learning_rate_phase,
             "other": scale * config.learning_rate,
         }
+        rates = self.devices.spread(rates)
         return self.state.replace(opt_state=with_learning_rates(self.state.opt_state, rates))
 
     def _after_step(self, flag: SignalFlag) -> None:
@@ -157,7 +160,8 @@ class LanguageRun:
 
     def _log_training(self) -> None:
         self.train_loss = self.interval["loss"] / (self.interval["count"] or math.nan)
-        rates = {name: float(rate) for name, rate in learning_rates(self.state.opt_state).items()}
+        found = self.devices.read(learning_rates(self.state.opt_state))
+        rates = {name: float(rate) for name, rate in found.items()}
         record = {
             "kind": "train",
             **self._place(),
@@ -185,7 +189,7 @@ class LanguageRun:
         started = time.perf_counter()
         found = score_text(
             self.program.model,
-            self.state.eval_variables,
+            self.devices.fetch(self.state).eval_variables,
             self.tokens[split],
             **self.config.evaluation_options,
         )
@@ -210,7 +214,7 @@ class LanguageRun:
             "lines": self.log.lines,
             "tokenizer": self.tokenizer.fingerprint,
         }
-        self.store.save(self.state, host, wait=wait)
+        self.store.save(self.devices.fetch(self.state), host, wait=wait)
 
     def _restore(self) -> tuple[int, list[str]]:
         """Returns how many lines of the metrics to keep, and what to tell the user."""
@@ -265,7 +269,7 @@ class LanguageRun:
             validation_bits_per_byte=validation.bits_per_byte,
             validation_perplexity=validation.perplexity,
             train_loss=self.train_loss if math.isfinite(self.train_loss) else None,
-            parameters=sum(leaf.size for leaf in jax.tree.leaves(self.state.params)),
+            parameters=self.num_parameters,
             steps=self.step,
             epochs=self.step / self.batches.batches_per_epoch,
             tokens_seen=tokens_seen,

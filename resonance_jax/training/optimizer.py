@@ -187,7 +187,7 @@ def make_paced_optimizer(
     return optax.partition(chains, label_parameters)
 
 
-def with_learning_rates(opt_state: Any, rates: Mapping[str, float]) -> Any:
+def with_learning_rates(opt_state: Any, rates: Mapping[str, Any]) -> Any:
     """Returns the state of a `make_paced_optimizer` with other rates, {"magnitude": …, "phase": …, "other": …}."""
     states = {}
     for group, masked in opt_state.inner_states.items():

@@ -10,8 +10,10 @@ import jax
 
 from resonance_jax.models.baselines import make_model
 from resonance_jax.training.config import RESUMABLE_FIELDS, ModelConfig, TrainConfig
+from resonance_jax.training.devices import OneDevice
 from resonance_jax.training.optimizer import make_optimizer
-from resonance_jax.training.step import Batch, TrainState, init_state, train_step
+from resonance_jax.training.sharding import DataParallel
+from resonance_jax.training.step import Batch, TrainState, init_state
 
 # Fields that neither the model nor a step depends on (num_epochs only through the number of steps).
 _OUTSIDE = RESUMABLE_FIELDS | {
@@ -29,7 +31,7 @@ class CompiledStep:
     seconds: float
     """Time to trace and compile it."""
     peak_memory: int | None
-    """Bytes: arguments + outputs + temporaries − aliased; None if XLA does not say."""
+    """Bytes on one device: arguments + outputs + temporaries − aliased; None if XLA does not say."""
 
 
 class Program:
@@ -61,16 +63,25 @@ class Program:
             monitor_stability=config.monitor_stability,
         )
 
-    def compile(self, state: TrainState, batch: Batch) -> CompiledStep:
-        """Compiles the step ahead of time, once for each shape of batch."""
+    def compile(
+        self, state: TrainState, batch: Batch, devices: OneDevice | DataParallel
+    ) -> CompiledStep:
+        """Compiles the step ahead of time, once for each shape of batch and choice of devices.
+
+        Args:
+            state: placed on the devices.
+            batch: sharded over them.
+            devices: one, or those that share a batch.
+        """
         leaves, structure = jax.tree.flatten(batch)
-        shapes = structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        if shapes not in self._steps:
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        key = devices, structure, shapes
+        if key not in self._steps:
             started = time.perf_counter()
-            call = train_step.lower(state, batch).compile()
+            call, compiled = devices.compile(state, batch)
             seconds = time.perf_counter() - started
-            self._steps[shapes] = CompiledStep(call, seconds, _peak_memory(call))
-        return self._steps[shapes]
+            self._steps[key] = CompiledStep(call, seconds, _peak_memory(compiled))
+        return self._steps[key]
 
 
 def get_program(config: TrainConfig, num_steps: int) -> Program:

@@ -11,6 +11,7 @@ from resonance_jax.data.iterator import BatchIterator
 from resonance_jax.data.split import Dataset, Split, hold_out
 from resonance_jax.training.checkpoint import CheckpointStore
 from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.devices import choose_devices
 from resonance_jax.training.evaluation import Evaluation, evaluate
 from resonance_jax.training.metrics_log import MetricsLog
 from resonance_jax.training.monitor import check_finite
@@ -47,8 +48,9 @@ class Run:
         self.steps_per_epoch = self.batches.batches_per_epoch
         self.total = config.num_epochs * self.steps_per_epoch
         self.program = get_program(config, self.total)
-        self._first_batch = _first_rows(self.train_split, config.batch_size)
-        self.state = self.program.init_state(config.seed, self._first_batch)
+        self.devices = choose_devices(config)
+        self.state = self.program.init_state(config.seed, self.batches.peek())
+        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         self.step = 0
         self.interval = {"loss": 0.0, "accuracy": 0.0, "count": 0}  # Sums since the last log line.
         self.best: dict[str, Any] | None = None
@@ -79,10 +81,13 @@ class Run:
         with ProgressReporter(total, self.config.num_epochs, title, enabled=progress) as self.shown:
             for line in self.messages:
                 self.shown.note(line)
-            self.compiled = self.program.compile(self.state, self._first_batch)
+            self.state = self.devices.place(self.state)
+            first = self.devices.shard(self.batches.peek())
+            self.compiled = self.program.compile(self.state, first, self.devices)
             self.watch.start(self.step)
             while self.step < total:
-                self.state, metrics = self.compiled.call(self.state, next(self.batches))
+                batch = self.devices.shard(next(self.batches))
+                self.state, metrics = self.compiled.call(self.state, batch)
                 self._pending.append(metrics)
                 self.step += 1
                 self._after_step(flag, last=self.step == total)
@@ -122,7 +127,8 @@ class Run:
 
     def _log_training(self) -> None:
         count = self.interval["count"] or math.nan
-        rates = {name: float(rate) for name, rate in learning_rates(self.state.opt_state).items()}
+        found = self.devices.read(learning_rates(self.state.opt_state))
+        rates = {name: float(rate) for name, rate in found.items()}
         record = {
             "kind": "train",
             **self._place(),
@@ -153,7 +159,8 @@ class Run:
 
     def _evaluate(self, split: Split) -> Evaluation:
         size, classes = self.config.batch_size, self.dataset.num_classes
-        return evaluate(self.state.apply_fn, self.state.eval_variables, split, size, classes)
+        state = self.devices.fetch(self.state)
+        return evaluate(state.apply_fn, state.eval_variables, split, size, classes)
 
     def _log_evaluation(self, name: str, found: Evaluation) -> None:
         scores = {"loss": found.loss, "accuracy": found.accuracy}
@@ -175,7 +182,7 @@ class Run:
             "lines": self.log.lines,
         }
         best = None if self.best is None else self.best["step"]
-        self.store.save(self.state, host, best=best, wait=wait)
+        self.store.save(self.devices.fetch(self.state), host, best=best, wait=wait)
 
     def _restore(self) -> tuple[int, list[str]]:
         """Returns how many lines of the metrics to keep, and what to tell the user."""
@@ -222,7 +229,7 @@ class Run:
             test_accuracy=test.accuracy,
             test_loss=test.loss,
             validation_accuracy=validation_accuracy,
-            parameters=sum(leaf.size for leaf in jax.tree.leaves(self.state.params)),
+            parameters=self.num_parameters,
             seconds_per_epoch=self.watch.seconds / epochs,
             compile_seconds=self.compiled.seconds,
             peak_memory_bytes=self.compiled.peak_memory,
@@ -268,8 +275,3 @@ def _splits(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split | None]
     if config.validation_fraction == 0:
         return dataset.train, None
     return hold_out(dataset.train, config.validation_fraction, config.seed)
-
-
-def _first_rows(split: Split, count: int) -> dict[str, Any]:
-    rows = {"inputs": split.inputs[:count], "labels": split.labels[:count]}
-    return rows if split.mask is None else rows | {"mask": split.mask[:count]}

@@ -27,10 +27,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from resonance_jax.ops._checks import check_choice
+from resonance_jax.training.fields import PARAMETERS, STRATEGIES, check_sharded
 from resonance_jax.training.step import Batch, TrainState, take_step
 
-STRATEGIES = ("jit", "pmap", "shard_map")
-PARAMETERS = ("replicated", "sharded")
 AXIS = "rows"
 
 
@@ -60,10 +59,7 @@ class DataParallel:
         """Checks the options."""
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("parameters", self.parameters, PARAMETERS)
-        if self.parameters == "sharded" and self.strategy != "jit":
-            raise ValueError(
-                f"parameters='sharded' needs strategy='jit', got strategy={self.strategy!r}."
-            )
+        check_sharded(self)
         if jax.process_count() > 1:
             raise ValueError(
                 f"DataParallel is for the devices of one process, got {jax.process_count()} processes."
@@ -118,7 +114,15 @@ class DataParallel:
 
         On CPUs it waits for the result: unawaited collectives of forced host devices can wait for each other for ever.
         """
-        state, metrics = self._step(state, batch)
+        return self._take(self._step, state, batch)
+
+    def compile(self, state: TrainState, batch: Batch) -> tuple[Any, Any]:
+        """Compiles the step for placed state and sharded batch: (what to call as `step`, what was compiled)."""
+        compiled = self._step.lower(state, batch).compile()
+        return partial(self._take, compiled), compiled
+
+    def _take(self, step: Any, state: TrainState, batch: Batch) -> Any:
+        state, metrics = step(state, batch)
         if self.strategy == "pmap":
             metrics = jax.tree.map(lambda leaf: leaf[0], metrics)
         if self.mesh.devices.flat[0].platform == "cpu":
@@ -130,6 +134,19 @@ class DataParallel:
         # Copied: the donation in a later step must leave it alone.
         found = jax.device_put(state, self.mesh.devices.flat[0])
         return _unstack(found) if self.strategy == "pmap" else _copy(found)
+
+    def spread(self, values: Mapping[str, float]) -> dict[str, Any]:
+        """Puts numbers on all devices, as float32 scalars of a placed state."""
+        stacked, sharding = (), NamedSharding(self.mesh, PartitionSpec())
+        if self.strategy == "pmap":
+            stacked, sharding = (self.mesh.size,), self._rows
+        scalars = {name: np.full(stacked, value, np.float32) for name, value in values.items()}
+        return jax.device_put(scalars, sharding)
+
+    def read(self, values: Any) -> Any:
+        """Copies scalars of a placed state to the host."""
+        found = jax.device_get(values)
+        return jax.tree.map(lambda leaf: leaf[0], found) if self.strategy == "pmap" else found
 
     @cached_property
     def _rows(self) -> NamedSharding:

@@ -53,6 +53,9 @@ def test_differences_name_dotted_fields():
         ("validation_fraction", -0.1),
         ("max_skipped_steps", 0),
         ("keep_checkpoints", 0),
+        ("strategy", "xmap"),
+        ("num_devices", -1),
+        ("parameters", "split"),
         ("model", "resonance"),
     ],
 )

@@ -1,8 +1,12 @@
 """Training on several devices: on one device in this process, on four in a process of its own."""
 
+import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -12,12 +16,26 @@ import numpy as np
 import optax
 import pytest
 
-from resonance_jax.training.sharding import STRATEGIES, DataParallel
+from resonance_jax.data.corpus import make_corpus
+from resonance_jax.data.split import Dataset, Split
+from resonance_jax.models.language_model import LanguageModelConfig
+from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.training import language_run
+from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.fields import STRATEGIES
+from resonance_jax.training.language import load_language_model, train_language_model
+from resonance_jax.training.language_config import LanguageTrainConfig
+from resonance_jax.training.loop import load_run
+from resonance_jax.training.metrics_log import read_metrics
+from resonance_jax.training.run import Run
+from resonance_jax.training.sharding import DataParallel
+from resonance_jax.training.signals import SignalFlag
 from resonance_jax.training.step import init_state, train_step
 
 CASES = [(strategy, "replicated") for strategy in STRATEGIES] + [("jit", "sharded")]
 # Each strategy compiles all of it: what all devices do with the same gradients is kept small.
-OPTIMIZER = optax.adam(0.01)
+OPTIMIZERS: dict[int, Any] = {1: optax.adam(0.01)}
+OPTIMIZERS[2] = optax.MultiSteps(OPTIMIZERS[1], 2).gradient_transformation()
 
 
 class Net(nn.Module):
@@ -40,9 +58,14 @@ class Net(nn.Module):
         return nn.Dense(4, name="head")(x)
 
 
-def make_state(batch, head="classify", **options):
+def make_state(batch, head="classify", accumulation_steps=1, **options):
     model: Any = Net(head, **options)
-    return init_state(model, OPTIMIZER, jax.random.key(0), batch, loss=head, ema_decay=0.9)
+    return init_state(
+        *(model, OPTIMIZERS[accumulation_steps], jax.random.key(0), batch),
+        loss=head,
+        ema_decay=0.9,
+        accumulation_steps=accumulation_steps,
+    )
 
 
 def make_batches(count, rows, head="classify"):
@@ -115,28 +138,26 @@ def test_errors():
 
 
 def strategies_agree() -> None:
-    """25 steps of 3 rows on 4 devices, 25 on 2, and one that is not finite on one of them: as one device."""
+    """50 steps, 2 an update, of 3 rows on 4 devices, and one on 2 that is not finite on one of them: as one device."""
     batches = [*make_batches(50, 3)]
     spoiled = dict(batches[0])
     spoiled["inputs"] = spoiled["inputs"] * np.array([1, 1, np.nan], np.float32)[:, None, None]
     other = DataParallel("shard_map", num_devices=2)
-    wanted = make_state(batches[0])
+    wanted = make_state(batches[0], accumulation_steps=2)
     for batch in (*batches, spoiled):
         wanted, expected = train_step(wanted, batch)
     assert int(expected["skipped"]) == 1
     for strategy, parameters in CASES:
         parallel = DataParallel(strategy, parameters=parameters)
-        state = parallel.place(make_state(batches[0]))
-        for batch in batches[:25]:
+        state = parallel.place(make_state(batches[0], accumulation_steps=2))
+        for batch in batches:
             state, _ = parallel.step(state, parallel.shard(batch))
         if parameters == "sharded":
             kernel = state.params["head"]["kernel"]
             assert kernel.addressable_shards[0].data.size == kernel.size // 4
-        half = parallel.fetch(state)
+        found = parallel.fetch(state)
         parallel.step(state, parallel.shard(batches[0]))  # uses up `state`, not what was fetched
-        state = other.place(half)
-        for batch in (*batches[25:], spoiled):
-            state, _ = other.step(state, other.shard(batch))
+        state, _ = other.step(other.place(found), other.shard(spoiled))
         found = other.fetch(state)
         assert_close((found.params, found.ema_params), (wanted.params, wanted.ema_params))
         assert (int(found.step), int(found.skipped)) == (51, 1)
@@ -189,8 +210,58 @@ def gradients_are_exchanged_once() -> None:
     assert "all_gather" not in text
 
 
+def runs_agree() -> None:
+    """Parameters sharded over 4 devices, then replicated by pmap on 2, in one run: as on one device."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(12, dtype=np.int32) % 2
+    inputs = rng.normal(size=(12, 8, 1)) + labels[:, None, None]
+    split = Split(inputs.astype(np.float32), labels)
+    shape: Any = dict(hidden_dim=4, num_layers=1, mlp_dim=0, num_frequencies=2, gate=False)
+    model = ResonanceNetConfig(1, 2, dropout=0.0, **shape)
+    config = TrainConfig(model=model, num_epochs=2, batch_size=6, log_every=1, ema_decay=0.9)
+    sharded = dataclasses.replace(config, num_devices=0, parameters="sharded")
+    mapped = dataclasses.replace(config, num_devices=2, strategy="pmap")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, given, stop in (("one", config, 4), ("four", sharded, 3), ("four", mapped, 4)):
+            run = Run(given, Path(folder, name), Dataset("toy", split, split, ("low", "high")))
+            with contextlib.closing(run):
+                found[name] = run.train(SignalFlag(), progress=False, max_steps=stop)
+        one, four = (load_run(Path(folder, name))[2] for name in ("one", "four"))
+        lines = [read_metrics(Path(folder, name, "metrics.jsonl")) for name in ("one", "four")]
+    assert_close(four, one)
+    assert found["four"].parameters == found["one"].parameters
+    assert abs(found["four"].test_loss - found["one"].test_loss) < 1e-5
+    first, second = ([r for r in records if r["kind"] == "train"] for records in lines)
+    for key in ("step", "loss", "accuracy", "grad_norm", "learning_rate"):
+        assert_close([r[key] for r in second], [r[key] for r in first])
+
+
+def runs_of_language_models_agree() -> None:
+    """Windows that the devices do not divide, by pmap, rates set from outside: as on one device."""
+    shape: Any = dict(vocab_size=256, hidden_dim=8, num_layers=1, mlp_dim=8, num_heads=2)
+    times: Any = dict(num_steps=4, time_budget=None, warmup_steps=1, log_every=1)
+    sizes: Any = dict(context_length=16, batch_size=3, eval_length=32, eval_rows=1)
+    config = LanguageTrainConfig(
+        model=LanguageModelConfig(**shape, mixer="attention"), **times, **sizes
+    )
+    language_run.load_corpus = lambda *_: make_corpus("kjv", [b"Let there be light.\n"] * 30)
+    mapped = dataclasses.replace(config, num_devices=0, strategy="pmap")
+    with tempfile.TemporaryDirectory() as folder:
+        one, four = (
+            train_language_model(given, Path(folder, name), progress=False)
+            for name, given in (("one", config), ("four", mapped))
+        )
+        wanted, found = (load_language_model(Path(folder, name))[1] for name in ("one", "four"))
+    assert_close(found, wanted)
+    assert abs(four.test_bits_per_byte - one.test_bits_per_byte) < 1e-5
+    assert four.parameters == one.parameters
+
+
 if __name__ == "__main__":
     strategies_agree()
+    runs_agree()
+    runs_of_language_models_agree()
     losses_of_tokens_agree()
     dropout_is_that_of_one_device_under_jit_alone()
     a_memory_stays_with_its_rows()
