@@ -12,6 +12,35 @@ from resonance_jax.data.split import Split
 _STATE_KEYS = ("epoch", "position", "seed")
 
 
+def rows_of_part(
+    batch_size: int, part: tuple[int, int]
+) -> tuple[slice | np.ndarray, np.ndarray | None]:
+    """Returns which rows of a batch one of several processes takes, and their weights.
+
+    Args:
+        batch_size: rows of the batch.
+        part: (index of the process, number of processes).
+    Returns:
+        As many rows for each process, and None; or, where some are missing for this, with the last one of the batch in
+        their place, and the weights, float32, which are 0 there.
+    Raises:
+        ValueError: if there is no such part.
+
+    >>> rows_of_part(4, (1, 2))
+    (slice(2, 4, None), None)
+    >>> [rows.tolist() for rows in rows_of_part(3, (1, 2))]
+    [[2, 2], [1.0, 0.0]]
+    """
+    index, count = part
+    if not 0 <= index < count:
+        raise ValueError(f"expected a part (index, count) with 0 ≤ index < count, got {part}.")
+    own = -(-batch_size // count)
+    if own * count == batch_size:
+        return slice(index * own, (index + 1) * own), None
+    rows = index * own + np.arange(own)
+    return np.minimum(rows, batch_size - 1), (rows < batch_size).astype(np.float32)
+
+
 class CountedBatches(ABC):
     """Batches without end, each a function of the seed, the epoch and the position in it; can be set to any place.
 
@@ -104,6 +133,7 @@ class BatchIterator(CountedBatches):
         seed: int,
         shuffle: bool = True,
         augment: Sequence[str] = (),
+        part: tuple[int, int] = (0, 1),
     ):
         """Starts at the first batch of epoch 0.
 
@@ -113,6 +143,8 @@ class BatchIterator(CountedBatches):
             seed: ≥ 0.
             shuffle: a new order in each epoch; otherwise the order of the split.
             augment: names of augmentations, applied in this order.
+            part: (index, number) of the processes that take their rows of each batch, see `rows_of_part`; the place of
+                the iterator is the same on all.
         Raises:
             ValueError: if an argument is out of range, or an augmentation is unknown or unsuitable.
         """
@@ -125,15 +157,21 @@ class BatchIterator(CountedBatches):
         self._batch_size = batch_size
         self._shuffle = shuffle
         self._augmentations = find_augmentations(augment, split.inputs.ndim)
+        self._own, self._weight = rows_of_part(batch_size, part)
         super().__init__(len(split) // batch_size, seed)
 
     def _batch(self, epoch: int, position: int) -> Batch:
         start = position * self._batch_size
-        batch = _rows(self._split, self._order[start : start + self._batch_size])
-        rng = np.random.default_rng([self._seed, epoch, position, 1])
-        for augmentation in self._augmentations:
-            batch = augmentation(rng, batch)
-        return batch
+        rows = self._order[start : start + self._batch_size]
+        if self._augmentations:  # They are drawn for the whole batch.
+            batch = _rows(self._split, rows)
+            rng = np.random.default_rng([self._seed, epoch, position, 1])
+            for augmentation in self._augmentations:
+                batch = augmentation(rng, batch)
+            batch = {key: value[self._own] for key, value in batch.items()}
+        else:
+            batch = _rows(self._split, rows[self._own])
+        return batch if self._weight is None else {**batch, "weight": self._weight}
 
     def _start_epoch(self, epoch: int) -> None:
         rows = len(self._split)

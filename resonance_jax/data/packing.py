@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from resonance_jax.data.augment import Batch
-from resonance_jax.data.iterator import CountedBatches
+from resonance_jax.data.iterator import CountedBatches, rows_of_part
 from resonance_jax.data.tokenizer import Tokenizer, check_fingerprint
 
 _FORMAT = "resonance_jax tokens 1"
@@ -192,7 +192,15 @@ class PackedBatches(CountedBatches):
     ([[99, 0, 97, 98]], [[100, 97, 98, 99]], 1)
     """
 
-    def __init__(self, tokens: Tokens, length: int, batch_size: int, *, seed: int):
+    def __init__(
+        self,
+        tokens: Tokens,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
+    ):
         """Starts at the first batch of epoch 0.
 
         Args:
@@ -200,6 +208,7 @@ class PackedBatches(CountedBatches):
             length: n, tokens in a window, ≥ 1.
             batch_size: b, windows in a batch, ≥ 1.
             seed: ≥ 0.
+            part: (index, number) of the processes that take their windows of each batch, as for `BatchIterator`.
         Raises:
             ValueError: if an argument is out of range, or the stream is too short for a batch.
         """
@@ -211,6 +220,7 @@ class PackedBatches(CountedBatches):
                 f"{tokens.name!r}: make the batch or the windows smaller."
             )
         self._tokens, self._length, self._batch_size = tokens, length, batch_size
+        self._own, self._weight = rows_of_part(batch_size, part)
         super().__init__(windows // batch_size, seed)
 
     def _start_epoch(self, epoch: int) -> None:
@@ -221,9 +231,10 @@ class PackedBatches(CountedBatches):
 
     def _batch(self, epoch: int, position: int) -> Batch:
         first = position * self._batch_size
-        starts = self._starts[first : first + self._batch_size]
+        starts = self._starts[first : first + self._batch_size][self._own]
         places = (starts[:, None] + np.arange(self._length)) % (len(self._tokens) - 1)
-        return _windows(self._tokens, places)
+        batch = _windows(self._tokens, places)
+        return batch if self._weight is None else {**batch, "weight": self._weight}
 
 
 def sequential_windows(tokens: Tokens, length: int, batch_size: int) -> Iterator[Batch]:

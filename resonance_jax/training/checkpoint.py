@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from resonance_jax.training.config import RESUMABLE_FIELDS, TrainConfig, config_differences
+from resonance_jax.training.processes import is_first, on_first
 from resonance_jax.training.seal import check_seal, seal
 from resonance_jax.training.state_arrays import (
     CheckpointError,
@@ -50,6 +52,9 @@ class Restored:
 class CheckpointStore:
     """Checkpoints of one run in one folder.
 
+    Of several processes that train together all call `save`, `restore` and `close`; the first one writes and reads, and
+    sends the others what it has read. A store that only reads is each process's own.
+
     Args:
         directory: folder of the checkpoints, made if absent.
         config: configuration of the run, a `TrainConfig` or `LanguageTrainConfig`; None takes whatever was saved.
@@ -73,7 +78,9 @@ class CheckpointStore:
         self._saving: int | None = None
         # Its threads log a failed save with pages of traceback; here it is raised, and said once.
         logging.getLogger("absl").addFilter(_is_no_orbax_error)
-        self._manager = self._open()
+        self._works = read_only or is_first()
+        if self._works:
+            self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         # Which checkpoints are kept is decided here, not by orbax: its policies skip a save while
@@ -81,7 +88,10 @@ class CheckpointStore:
         if not self._read_only:
             for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=not self._read_only)
+            self.directory.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None, create=False, multiprocessing_options=_alone()
+        )
         return ocp.CheckpointManager(self.directory, options=options)
 
     def steps(self) -> list[int]:
@@ -107,6 +117,9 @@ class CheckpointStore:
             CheckpointError: if this save, or the one before, failed; earlier ones are intact.
         """
         assert self._config is not None, "a store without a configuration only reads"
+        on_first(lambda: self._save(state, host, best, wait))
+
+    def _save(self, state: TrainState, host: dict[str, Any], best: int | None, wait: bool) -> None:
         step = int(state.step)
         self.wait()
         self._best = best
@@ -141,6 +154,8 @@ class CheckpointStore:
 
     def close(self) -> None:
         """Waits, deletes what need not be kept, and releases the folder."""
+        if not self._works:
+            return
         try:
             self.wait()
             self._prune()
@@ -160,6 +175,9 @@ class CheckpointStore:
             CheckpointMismatchError: if it is of another configuration, naming the fields.
             CheckpointError: if there are checkpoints and none can be read.
         """
+        return self._restore() if self._read_only else on_first(self._restore)
+
+    def _restore(self) -> Restored | None:
         failures: dict[int, str] = {}
         for step in reversed(self.steps()):
             try:
@@ -246,6 +264,16 @@ class CheckpointStore:
             logger.debug("closing after a failed save: %s", error)
         self._saving = None
         self._manager = self._open()
+
+
+def _alone() -> Any:
+    """Orbax's options for a manager that waits for no other process."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+    )
 
 
 def check_same_run(config: Any, saved: Any, place: Path) -> None:

@@ -14,6 +14,7 @@ from resonance_jax.data.dataset import load_dataset
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.loop import load_run, run_directory, train_and_evaluate
 from resonance_jax.training.plots import LayerSpectrum
+from resonance_jax.training.processes import is_first
 from resonance_jax.training.report import collect_spectra, write_report
 from resonance_jax.training.result import RunResult, surroundings, write_atomically
 
@@ -43,13 +44,13 @@ def train_all(
     done = []
     for config, folder in zip(configs, folders, strict=True):
         done.append(train_and_evaluate(config, folder, **options))
-        if results is not None:
+        if results is not None and is_first():
             write_results(results, done, configs, command=command)
+    report = Path(root) / configs[0].experiment / "report.html"
+    if not is_first():
+        return done, report
     spectra = {folder: read_spectra(folder) for folder in folders}
-    report = write_report(
-        Path(root) / configs[0].experiment / "report.html", folders, spectra, command=command
-    )
-    return done, report
+    return done, write_report(report, folders, spectra, command=command)
 
 
 def run_directories(configs: Sequence[Any], root: str | Path) -> list[Path]:

@@ -46,7 +46,7 @@ def choose_devices(config: Any) -> OneDevice | DataParallel:
     Raises:
         ValueError: as `DataParallel`.
     """
-    if config.num_devices == 1:
+    if config.num_devices == 1 and jax.process_count() == 1:
         return OneDevice()
     return DataParallel(
         config.strategy, num_devices=config.num_devices or None, parameters=config.parameters

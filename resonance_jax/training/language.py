@@ -30,6 +30,7 @@ from resonance_jax.training.language_config import LanguageTrainConfig
 from resonance_jax.training.language_evaluation import TextScore, score_text
 from resonance_jax.training.language_result import LanguageResult
 from resonance_jax.training.language_run import LanguageRun, encode_split, load_text
+from resonance_jax.training.processes import on_first
 from resonance_jax.training.result import write_atomically
 from resonance_jax.training.signals import noticed_signals
 from resonance_jax.training.state_arrays import CheckpointError
@@ -67,8 +68,8 @@ def train_language_model(
     run_dir = Path(run_dir)
     try:
         if not resume:
-            _delete_run(run_dir)
-        if (finished := _prepare_folder(config, run_dir)) is not None:
+            on_first(lambda: _delete_run(run_dir))
+        if (finished := on_first(lambda: _prepare_folder(config, run_dir))) is not None:
             return finished
         with noticed_signals() as flag, contextlib.closing(LanguageRun(config, run_dir)) as run:
             return run.train(flag, progress=progress)

@@ -15,6 +15,7 @@ from resonance_jax.training.compare import plain_differences, run_directories
 from resonance_jax.training.language import train_language_model
 from resonance_jax.training.language_config import LanguageTrainConfig
 from resonance_jax.training.language_result import LanguageResult
+from resonance_jax.training.processes import is_first
 from resonance_jax.training.result import surroundings, write_atomically
 
 _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -51,7 +52,7 @@ def train_language_models(
     done = []
     for config, folder in zip(configs, run_directories(configs, root), strict=True):
         done.append(train_language_model(config, folder, **options))
-        if results is not None:
+        if results is not None and is_first():
             write_language_results(results, done, configs, command=command)
     return done
 

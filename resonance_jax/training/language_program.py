@@ -66,7 +66,9 @@ class LanguageProgram(Program):
 def step_batch(batch: dict[str, np.ndarray], *, resets: bool) -> dict[str, Any]:
     """Returns what `LanguageProgram`'s step takes of a batch of `PackedBatches`."""
     inputs = {"ids": batch["inputs"], "labels": batch["labels"]}
-    return {"inputs": inputs | ({"segments": to_segments(batch["resets"])} if resets else {})}
+    weight = {name: batch[name] for name in ("weight",) if name in batch}
+    segments = {"segments": to_segments(batch["resets"])} if resets else {}
+    return {"inputs": inputs | segments, **weight}
 
 
 def get_language_program(config: LanguageTrainConfig) -> LanguageProgram:

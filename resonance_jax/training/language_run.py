@@ -25,6 +25,13 @@ from resonance_jax.training.language_result import LanguageResult
 from resonance_jax.training.metrics_log import MetricsLog
 from resonance_jax.training.monitor import check_finite
 from resonance_jax.training.optimizer import learning_rates, with_learning_rates
+from resonance_jax.training.processes import (
+    common_signal,
+    is_first,
+    of_first,
+    on_first,
+    own_part,
+)
 from resonance_jax.training.progress import LanguageProgress
 from resonance_jax.training.result import surroundings, write_atomically
 from resonance_jax.training.run import Stopwatch
@@ -55,7 +62,9 @@ class LanguageRun:
             for split in ("train", "validation", "test")
         }
         self.batches = PackedBatches(
-            self.tokens["train"], config.context_length, config.batch_size, seed=config.seed
+            *(self.tokens["train"], config.context_length, config.batch_size),
+            seed=config.seed,
+            part=own_part(),
         )
         self.program = get_language_program(config)
         self.devices = choose_devices(config)
@@ -67,7 +76,8 @@ class LanguageRun:
         self.evaluation_seconds = 0.0
         self.store = CheckpointStore(run_dir / "checkpoints", config)
         lines, self.messages = self._restore()
-        self.log = MetricsLog(run_dir / "metrics.jsonl", self.step, lines=lines)
+        path = run_dir / "metrics.jsonl" if is_first() else None
+        self.log = MetricsLog(path, self.step, lines=lines)
         self._pending: list[dict[str, jax.Array]] = []
         self._last: dict[str, Any] = {}
 
@@ -93,7 +103,7 @@ class LanguageRun:
             TrainingInterrupted: after a signal, when all is saved.
         """
         title = f"{self.config.experiment} {self.config.model_name}"
-        with LanguageProgress(title, enabled=progress) as self.shown:
+        with LanguageProgress(title, enabled=progress and is_first()) as self.shown:
             for line in self.messages:
                 self.shown.note(line)
             self.state = self.devices.place(self.state)
@@ -124,11 +134,13 @@ class LanguageRun:
         return self.state.replace(opt_state=with_learning_rates(self.state.opt_state, rates))
 
     def _after_step(self, flag: SignalFlag) -> None:
-        config, step, stop = self.config, self.step, flag.received
+        config, step = self.config, self.step
         at_log, at_save = step % config.log_every == 0, step % config.checkpoint_every == 0
         evaluates = step % config.eval_every == 0
+        waits = at_log or at_save or evaluates
+        stop = common_signal(flag, waits=waits)
         # One step stays in flight while the next batch is made; time is known up to the one before.
-        self._collect(in_flight=0 if at_log or at_save or evaluates or stop else 1)
+        self._collect(in_flight=0 if waits or stop else 1)
         last = self.progress >= 1
         if last:
             self._collect(in_flight=0)
@@ -151,6 +163,8 @@ class LanguageRun:
         records = jax.device_get(self._pending[:count])
         self._pending = self._pending[count:]
         self.watch.lap()
+        if self.config.time_budget is not None:  # which decides the rates and the end
+            self.watch.seconds = of_first(self.watch.seconds)
         check_finite(records, self.config.max_skipped_steps, self.step - in_flight)
         for record in records:
             if not record["consecutive_skipped"]:  # what was skipped is counted as that
@@ -250,6 +264,9 @@ class LanguageRun:
         self._save(wait=True)
         for split, found in scores.items():
             self._log_evaluation(split, found)
+        return on_first(lambda: self._write_result(scores))
+
+    def _write_result(self, scores: dict[str, TextScore]) -> LanguageResult:
         result = self._result(**scores)
         write_atomically(self.run_dir / "result.json", result.to_json())
         return result
@@ -312,5 +329,8 @@ def encode_split(corpus: Corpus, split: str, tokenizer: Tokenizer, cache: Path) 
     try:
         return read_tokens(path, tokenizer, name)
     except (FileNotFoundError, ValueError):  # absent; damaged, or of another tokenizer
-        write_tokens(path, encode_corpus(getattr(corpus, split), tokenizer, name))
+        tokens = encode_corpus(getattr(corpus, split), tokenizer, name)
+        if not is_first():
+            return tokens
+        write_tokens(path, tokens)
         return read_tokens(path, tokenizer, name)

@@ -19,6 +19,7 @@ from resonance_jax.data.split import Dataset
 from resonance_jax.training.checkpoint import CheckpointStore, check_same_run, is_disk_full
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.evaluation import evaluate
+from resonance_jax.training.processes import on_first
 from resonance_jax.training.program import shared_model
 from resonance_jax.training.result import RunResult, write_atomically
 from resonance_jax.training.run import Run
@@ -78,8 +79,8 @@ def _train_and_evaluate(
     config: TrainConfig, run_dir: Path, resume: bool, progress: bool, max_steps: int | None
 ) -> RunResult:
     if not resume:
-        _delete_run(run_dir)
-    finished = _prepare_folder(config, run_dir, max_steps)
+        on_first(lambda: _delete_run(run_dir))
+    finished = on_first(lambda: _prepare_folder(config, run_dir, max_steps))
     if finished is not None:
         return finished
     dataset = load_dataset(config.dataset, config.data_dir)

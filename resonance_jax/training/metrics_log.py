@@ -13,7 +13,7 @@ class MetricsLog:
     """Appends one JSON object a line; on resuming, drops what lies beyond the restored step.
 
     Args:
-        path: the file, made if absent.
+        path: the file, made if absent; None writes nothing at all.
         step: step that the run continues from; lines of later steps are dropped.
         lines: how many lines there were at that step; later ones are dropped, with a last line
             that was not written to its end.
@@ -23,8 +23,16 @@ class MetricsLog:
     """
 
     def __init__(
-        self, path: str | Path, step: int, *, lines: int, tensorboard: str | Path | None = None
+        self,
+        path: str | Path | None,
+        step: int,
+        *,
+        lines: int,
+        tensorboard: str | Path | None = None,
     ) -> None:
+        self._file, self._events, self.lines = None, None, lines
+        if path is None:
+            return
         self._events = None if tensorboard is None else _events(Path(tensorboard), step)
         path = Path(path)
         self.lines = _trim(path, step, lines)
@@ -32,6 +40,8 @@ class MetricsLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record; numbers that are not finite, which JSON lacks, become null."""
+        if self._file is None:
+            return
         plain = {k: None if _is_bad(v) else v for k, v in record.items()}
         self._file.write(json.dumps(plain, allow_nan=False) + "\n")
         self._file.flush()
@@ -44,11 +54,13 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Makes sure that what was written survives a loss of power."""
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._events is not None:
             self._events.close()
 

@@ -16,6 +16,7 @@ from resonance_jax.training.evaluation import Evaluation, evaluate
 from resonance_jax.training.metrics_log import MetricsLog
 from resonance_jax.training.monitor import check_finite
 from resonance_jax.training.optimizer import learning_rates
+from resonance_jax.training.processes import common_signal, is_first, on_first, own_part
 from resonance_jax.training.program import get_program
 from resonance_jax.training.progress import ProgressReporter
 from resonance_jax.training.result import RunResult, surroundings, write_atomically
@@ -43,7 +44,10 @@ class Run:
         self.config, self.run_dir, self.dataset = config, run_dir, dataset
         self.train_split, self.validation = _splits(config, dataset)
         self.batches = BatchIterator(
-            self.train_split, config.batch_size, seed=config.seed, augment=config.augment
+            *(self.train_split, config.batch_size),
+            seed=config.seed,
+            augment=config.augment,
+            part=own_part(),
         )
         self.steps_per_epoch = self.batches.batches_per_epoch
         self.total = config.num_epochs * self.steps_per_epoch
@@ -58,7 +62,7 @@ class Run:
         self.store = CheckpointStore(run_dir / "checkpoints", config)
         lines, self.messages = self._restore()
         events = run_dir / "tensorboard" if config.tensorboard else None
-        path = run_dir / "metrics.jsonl"
+        path = run_dir / "metrics.jsonl" if is_first() else None
         self.log = MetricsLog(path, self.step, lines=lines, tensorboard=events)
         self._pending: list[dict[str, jax.Array]] = []
         self._last: dict[str, Any] = {}
@@ -78,7 +82,8 @@ class Run:
         """
         total = self.total if max_steps is None else min(self.total, max_steps)
         title = f"{self.config.experiment} {self.config.model_name}"
-        with ProgressReporter(total, self.config.num_epochs, title, enabled=progress) as self.shown:
+        epochs, shows = self.config.num_epochs, progress and is_first()
+        with ProgressReporter(total, epochs, title, enabled=shows) as self.shown:
             for line in self.messages:
                 self.shown.note(line)
             self.state = self.devices.place(self.state)
@@ -94,12 +99,14 @@ class Run:
             return self._finish()
 
     def _after_step(self, flag: SignalFlag, *, last: bool) -> None:
-        config, step, stop = self.config, self.step, flag.received
+        config, step = self.config, self.step
         at_log, at_save = step % config.log_every == 0, step % config.checkpoint_every == 0
         epochs, rest = divmod(step, self.steps_per_epoch)
         evaluates = rest == 0 and epochs % config.eval_every == 0 and not last
         full = len(self._pending) >= MAX_STEPS_IN_FLIGHT
-        if at_log or at_save or evaluates or last or stop or full:
+        waits = at_log or at_save or evaluates or last or full
+        stop = common_signal(flag, waits=waits)
+        if waits or stop:
             self._collect()
         if at_log or last:
             self._log_training()
@@ -215,6 +222,9 @@ class Run:
         if validation is not None:
             self._log_evaluation("validation", validation)
         self._log_evaluation("test", test)
+        return on_first(lambda: self._write_result(test, validation))
+
+    def _write_result(self, test: Evaluation, validation: Evaluation | None) -> RunResult:
         result = self._result(test, None if validation is None else validation.accuracy)
         write_atomically(self.run_dir / "result.json", result.to_json())
         return result

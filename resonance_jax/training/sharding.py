@@ -1,4 +1,4 @@
-"""Training on several devices of one process: each takes some rows of a batch; the state is replicated or sharded.
+"""Training on several devices, of one process or more: each takes some rows of a batch; the state is copied or split.
 
     parallel = DataParallel("shard_map")
     state = parallel.place(init_state(...))
@@ -13,6 +13,8 @@ The strategies give what `train_step` gives on one device, up to the rounding of
 - "shard_map": the program of one device, with its collectives written out: one exchange of the batch's weight, where it
   has one, and one of gradients, loss and metrics. Dropout differs from device to device.
 - "pmap": the same by the older interface, for loops that are written for it: leaves have an axis of devices first.
+
+With several processes, each calls the same methods in the same order, with the same state and with rows of its own.
 """
 
 import dataclasses
@@ -39,15 +41,14 @@ class DataParallel:
 
     Attributes:
         strategy: "jit", "pmap" or "shard_map".
-        num_devices: how many, the first ones; None is all.
+        num_devices: how many, the first ones; None is all, and must be taken with several processes.
         parameters: "replicated", or "sharded": each device keeps a part of every array of the state that has an axis
             which the devices divide, and they are gathered where a step needs them; strategy "jit" only.
         row_collections: collections of the model whose arrays have an axis of rows first, and are split as the batch
             is. Others are replicated, with strategy "jit"; the other two refuse them: each device would change its own.
 
     Raises:
-        ValueError: if an option is unknown or does not go with another one, there are fewer devices, or JAX runs in
-            several processes.
+        ValueError: if an option is unknown or does not go with another one, or there are fewer devices, or others.
     """
 
     strategy: str = "jit"
@@ -60,11 +61,12 @@ class DataParallel:
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("parameters", self.parameters, PARAMETERS)
         check_sharded(self)
-        if jax.process_count() > 1:
-            raise ValueError(
-                f"DataParallel is for the devices of one process, got {jax.process_count()} processes."
-            )
         count, there = self.num_devices, jax.device_count()
+        if jax.process_count() > 1 and count not in (None, there):
+            raise ValueError(
+                f"{jax.process_count()} processes train on all of their {there} devices together: expected all, got "
+                f"{count}; in a configuration num_devices=0 is all."
+            )
         if count is not None and not 1 <= count <= there:
             hint = (
                 f"; in the environment XLA_FLAGS=--xla_force_host_platform_device_count={count} makes more of a CPU, "
@@ -90,11 +92,15 @@ class DataParallel:
         self._check(state)
         if self.strategy != "pmap":
             # Copied first: the donation in `step` could delete the given state with an alias of it.
-            return jax.device_put(_copy(state), self._shardings(state))
-        return jax.device_put(_stack(state, self.mesh.size), self._rows)
+            put = jax.jit(_copies, out_shardings=self._shardings(state))
+            return put(jax.tree.map(_to_host, state))
+        devices = len(self.mesh.local_devices)
+        return jax.device_put(_stack(state, devices), self._stacked)
 
     def shard(self, batch: Batch) -> dict[str, Any]:
         """Puts the rows of a batch on the devices, the same number on each.
+
+        Of several processes each gives its own rows, the same number, for its own devices.
 
         Rows that are missing for this are repeated with weight 0, in `batch["weight"]` [b]: they count for nothing in
         the losses of this library, nor in one of your own that weighs rows by it. A model with a memory of rows needs
@@ -104,10 +110,11 @@ class DataParallel:
             ValueError: if the entries of the batch have different numbers of rows.
         """
         given = {name: value for name, value in batch.items() if value is not None}
-        padded = _pad_rows(jax.tree.map(np.asarray, given), self.mesh.size)
+        devices = len(self.mesh.local_devices)
+        padded = _pad_rows(jax.tree.map(np.asarray, given), devices)
         if self.strategy == "pmap":
-            return jax.tree.map(partial(_split_rows, count=self.mesh.size), padded)
-        return jax.device_put(padded, self._rows)
+            return jax.tree.map(partial(_split_rows, count=devices), padded)
+        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._rows), padded)
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         """Takes one step of placed state and sharded batch, and uses up the state, as `train_step` does.
@@ -119,29 +126,37 @@ class DataParallel:
     def compile(self, state: TrainState, batch: Batch) -> tuple[Any, Any]:
         """Compiles the step for placed state and sharded batch: (what to call as `step`, what was compiled)."""
         compiled = self._step.lower(state, batch).compile()
-        return partial(self._take, compiled), compiled
+        # What pmap compiles takes the arrays of all processes, which pmap itself makes of those of one.
+        several = self.strategy == "pmap" and jax.process_count() > 1
+        return partial(self._take, self._step if several else compiled), compiled
 
     def _take(self, step: Any, state: TrainState, batch: Batch) -> Any:
         state, metrics = step(state, batch)
         if self.strategy == "pmap":
             metrics = jax.tree.map(lambda leaf: leaf[0], metrics)
-        if self.mesh.devices.flat[0].platform == "cpu":
+        if self.mesh.local_devices[0].platform == "cpu":
             jax.block_until_ready((state, metrics))
         return state, metrics
 
     def fetch(self, state: TrainState) -> TrainState:
-        """Copies a placed state to the first device, in the form that it had before `place`."""
+        """Copies a placed state to the (process's) first device, in the form that it had before `place`."""
+        if self.strategy != "pmap" and jax.process_count() > 1:
+            whole = jax.jit(_copies, out_shardings=self._everywhere)(state)
+            return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
         # Copied: the donation in a later step must leave it alone.
-        found = jax.device_put(state, self.mesh.devices.flat[0])
+        found = jax.device_put(state, self.mesh.local_devices[0])
         return _unstack(found) if self.strategy == "pmap" else _copy(found)
 
     def spread(self, values: Mapping[str, float]) -> dict[str, Any]:
         """Puts numbers on all devices, as float32 scalars of a placed state."""
-        stacked, sharding = (), NamedSharding(self.mesh, PartitionSpec())
+        scalars = {name: np.float32(value) for name, value in values.items()}
         if self.strategy == "pmap":
-            stacked, sharding = (self.mesh.size,), self._rows
-        scalars = {name: np.full(stacked, value, np.float32) for name, value in values.items()}
-        return jax.device_put(scalars, sharding)
+            stacked = {
+                name: np.repeat(value, self._stacked.mesh.size) for name, value in scalars.items()
+            }
+            return jax.device_put(stacked, self._stacked)
+        put = partial(jax.make_array_from_process_local_data, self._everywhere)
+        return jax.tree.map(put, scalars)
 
     def read(self, values: Any) -> Any:
         """Copies scalars of a placed state to the host."""
@@ -151,6 +166,15 @@ class DataParallel:
     @cached_property
     def _rows(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    @cached_property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @cached_property
+    def _stacked(self) -> NamedSharding:
+        """How pmap wants its leaves: with an axis of this process's devices first."""
+        return NamedSharding(Mesh(np.array(self.mesh.local_devices), (AXIS,)), PartitionSpec(AXIS))
 
     @cached_property
     def _step(self) -> Any:
@@ -198,6 +222,10 @@ class DataParallel:
         return PartitionSpec(*(AXIS if axis == longest else None for axis in range(leaf.ndim)))
 
     def _check(self, state: TrainState) -> None:
+        if state.collections and self.strategy == "pmap" and jax.process_count() > 1:
+            raise ValueError(
+                f"strategy='pmap' keeps no collections on several processes, got {list(state.collections)}: take 'jit'."
+            )
         for name, tree in state.collections.items():
             if name not in self.row_collections and self.strategy != "jit":
                 raise ValueError(
@@ -217,9 +245,19 @@ class DataParallel:
             )
 
 
-@jax.jit
-def _copy(state: TrainState) -> TrainState:
+def _copies(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
+
+
+_copy = jax.jit(_copies)
+
+
+def _to_host(leaf: Any) -> Any:
+    """Copies an array to the host, from where all processes take it; keys of random numbers stay what they are."""
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(leaf)
+    data = jnp.asarray(np.asarray(jax.random.key_data(leaf)))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
 
 
 @partial(jax.jit, static_argnames="count")

@@ -129,6 +129,7 @@ def test_foreign_states_are_refused_and_change_nothing(state, message):
         ({"batch_size": 24}, "from 1 to the 23 rows"),
         ({"batch_size": 0}, "got 0"),
         ({"batch_size": 5, "seed": -1}, "seed of 0 or more"),
+        ({"batch_size": 5, "part": (2, 2)}, "0 ≤ index < count"),
         ({"batch_size": 5, "augment": ["blur"]}, "'blur' is unknown"),
         ({"batch_size": 5, "augment": ["cutout"]}, "'cutout' is not for series"),
     ],
@@ -150,6 +151,23 @@ def test_evaluation_sees_every_row_once_in_full_batches(batch_size):
     labels = np.concatenate([batch["labels"][batch["weight"] == 1] for batch in batches])
     assert labels.tolist() == list(range(23))
     assert sum(batch["weight"].sum() for batch in batches) == 23
+
+
+@pytest.mark.parametrize("augment", [(), ("jitter", "circular_shift")])
+@pytest.mark.parametrize(("batch_size", "count"), [(6, 2), (5, 2), (2, 4)])
+def test_parts_make_up_the_batches(batch_size, count, augment):
+    whole, *parts = (
+        BatchIterator(make_split(), batch_size, seed=0, augment=augment, part=part)
+        for part in ((0, 1), *((index, count) for index in range(count)))
+    )
+    for _ in range(whole.batches_per_epoch + 1):
+        batch, *own = (next(iterator) for iterator in (whole, *parts))
+        assert len({len(rows["labels"]) for rows in own}) == 1
+        assert ("weight" in own[0]) == (batch_size % count > 0)
+        joined = {key: np.concatenate([rows[key] for rows in own]) for key in own[0]}
+        kept = joined.pop("weight", np.ones(batch_size)) > 0
+        assert_equal([{key: rows[kept] for key, rows in joined.items()}], [batch])
+    assert all(part.get_state() == whole.get_state() for part in parts)
 
 
 def test_evaluation_refuses_an_empty_batch_at_once():

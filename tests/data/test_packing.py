@@ -228,6 +228,16 @@ def test_bits_per_byte_of_a_known_model():
     assert total / tokens.num_bytes == pytest.approx(entropy, rel=1e-12)
 
 
+def test_parts_make_up_the_batches():
+    _, tokens = make_tokens((60,))
+    batch, first, second = (
+        next(PackedBatches(tokens, 4, 3, seed=0, part=part)) for part in ((0, 1), (0, 2), (1, 2))
+    )
+    assert first["weight"].tolist() == [1, 1] and second["weight"].tolist() == [1, 0]
+    for key, rows in batch.items():
+        np.testing.assert_array_equal(np.concatenate([first[key], second[key][:1]]), rows)
+
+
 def test_wrong_requests_are_refused():
     _, tokens = make_tokens()
     for length, batch_size, message in (
