@@ -1,4 +1,4 @@
-"""The command line: `resonance-jax train | tune | evaluate | generate | inspect | claims`. Parses, calls, prints."""
+"""`resonance-jax train | launch | tune | evaluate | generate | inspect | claims`: parses, calls, prints."""
 
 import dataclasses
 import difflib
@@ -7,11 +7,13 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
+import jax
 import rich.console
 import rich.live
 import tyro
@@ -19,11 +21,13 @@ import tyro
 from resonance_jax.claims import ledger
 from resonance_jax.claims.page import format_ledger, make_page, summarize_verdicts
 from resonance_jax.models.baselines import MODELS
-from resonance_jax.training import compare, language, language_compare, report
+from resonance_jax.training import cluster, compare, language, language_compare, report
 from resonance_jax.training import tune as tuning
 from resonance_jax.training.language_config import LanguageTrainConfig
+from resonance_jax.training.launch import launch
 from resonance_jax.training.loop import evaluate_run
 from resonance_jax.training.monitor import NonFiniteGradientError
+from resonance_jax.training.processes import is_first
 from resonance_jax.training.result import write_atomically
 from resonance_jax.training.signals import TrainingInterrupted
 from resonance_jax.training.state_arrays import CheckpointError
@@ -56,8 +60,32 @@ class Train:
     """Delete what the run folders hold and start again."""
     quiet: bool = False
     """Show no progress."""
+    distributed: bool = False
+    """Train together with other processes, on all devices of all; with the next three, or in a job of SLURM, Kubernetes
+    or Open MPI. The first process writes the run folders."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process, the same for all."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Number of this process, from 0."""
+    timeout: int = 60
+    """Seconds to wait for the other processes at the start."""
     list: bool = False
     """List the fields that can be overridden, with this experiment's values, and stop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """Runs a training in several processes on this host: launch -n 2 -- train EXPERIMENT ...
+
+    If one dies the others are ended. The same command again continues an interrupted run.
+    """
+
+    num_processes: Annotated[int, tyro.conf.arg(aliases=["-n"])]
+    """How many processes."""
+    devices_per_process: int = 1
+    """Devices of each process: so many parts that a CPU is made into, or so many GPUs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +168,7 @@ class Claims:
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Launch, tyro.conf.subcommand("launch")]
     | Annotated[Tune, tyro.conf.subcommand("tune")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Generate, tyro.conf.subcommand("generate")]
@@ -151,11 +180,25 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit status: 0, 2 after an error, 128 + n after signal n."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return cluster.leave(_run(words))
+    except KeyboardInterrupt:  # while nothing trains, or a second time
+        print("resonance-jax: interrupted", file=sys.stderr)
+        return cluster.leave(128 + signal.SIGINT, alone=True)
+    except BaseException:
+        if jax.distributed.is_initialized():  # The others must not wait for this process.
+            traceback.print_exc()
+            cluster.leave(1, alone=True)
+        raise
+
+
+def _run(words: list[str]) -> int:
+    end = words.index("--") if words[:1] == ["launch"] and "--" in words else len(words)
     command, overrides = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="resonance-jax",
         description=__doc__,
-        args=words,
+        args=words[:end],
         return_unknown_args=True,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
@@ -164,6 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _train(command, overrides, shlex.join(["resonance-jax", *words]))
         if isinstance(command, Tune):
             return _tune(command, overrides, shlex.join(["resonance-jax", *words]))
+        if isinstance(command, Launch) and not overrides:
+            launched = words[end + 1 :]
+            return launch(launched, command.num_processes, command.devices_per_process)
         if overrides:
             raise ValueError(f"unrecognized arguments: {' '.join(overrides)}")
         run = {
@@ -176,12 +222,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingInterrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal_number
-    except KeyboardInterrupt:  # while nothing trains, or a second time
-        print("resonance-jax: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
     except USER_ERRORS as error:
         print(f"resonance-jax: {error}", file=sys.stderr)
         return 2
+    except jax.errors.JaxRuntimeError as error:
+        lost = cluster.explain_lost(error)
+        if lost is None:
+            raise
+        print(f"resonance-jax: {lost}", file=sys.stderr)
+        return cluster.OTHER_DIED
 
 
 def find_experiment(name: str) -> ModuleType:
@@ -259,7 +308,19 @@ def _override(config: Any, overrides: Sequence[str]) -> Any:
 def _train(train: Train, overrides: list[str], command: str) -> int:
     if train.list:
         make_configs(train.experiment, train.models, train.seeds, ["--help"])  # prints and leaves
+    members = train.coordinator, train.num_processes, train.process_id
+    if train.distributed:
+        cluster.join(*members, timeout=train.timeout)
+    elif members != (None, None, None):
+        raise ValueError(
+            "--coordinator, --num-processes and --process-id need --distributed as well."
+        )
     configs = make_configs(train.experiment, train.models, train.seeds, overrides)
+    if jax.process_count() > 1:
+        configs = [
+            dataclasses.replace(config, num_devices=0) if config.num_devices == 1 else config
+            for config in configs
+        ]
     options: dict[str, Any] = dict(
         command=command,
         results=train.results,
@@ -268,11 +329,13 @@ def _train(train: Train, overrides: list[str], command: str) -> int:
     )
     if isinstance(configs[0], LanguageTrainConfig):
         found = language_compare.train_language_models(configs, train.out, **options)
-        _wide_console().print(language_compare.format_language_table(found))
+        if is_first():
+            _wide_console().print(language_compare.format_language_table(found))
         return 0
     results, page = compare.train_all(configs, train.out, **options)
-    _wide_console().print(report.format_table(results))
-    print(f"report: {page}")
+    if is_first():
+        _wide_console().print(report.format_table(results))
+        print(f"report: {page}")
     return 0
 
 
