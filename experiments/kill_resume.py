@@ -1,6 +1,7 @@
 """A training that is killed at random moments ends in the same bits as one that is left alone.
 
 Claim: kill −9 at 10 random moments, resumed each time: parameters, optimizer, moving average and metrics are identical.
+    With --processes 2 a random one of two processes, each of two devices, is killed.
 Command: python -m experiments.kill_resume
 Hardware: 2 CPU cores
 Time: 2.5 minutes beside other work
@@ -26,6 +27,7 @@ import numpy as np
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 from resonance_jax.training.checkpoint import CheckpointStore
 from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.loop import run_directory
 from resonance_jax.training.metrics_log import read_metrics
 from resonance_jax.training.result import surroundings, write_atomically
 
@@ -38,6 +40,18 @@ from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.loop import train_and_evaluate
 train_and_evaluate(TrainConfig.from_json(Path(sys.argv[1]).read_text()), sys.argv[2], progress=False)
 """
+
+
+EXPERIMENT = """
+from pathlib import Path
+from resonance_jax.training.config import TrainConfig
+
+MODELS = ("given",)
+
+def get_config(model):
+    return TrainConfig.from_json(Path(__file__).with_suffix(".json").read_text())
+"""
+DEVICES = 2  # of each of several processes
 
 
 def get_config(model: str = "resonance") -> TrainConfig:
@@ -60,7 +74,13 @@ def get_config(model: str = "resonance") -> TrainConfig:
 
 
 def kill_and_resume(
-    config: TrainConfig, folder: Path, *, kills: int, seed: int, whole: Path | None = None
+    config: TrainConfig,
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    whole: Path | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Trains in processes that are killed at random moments, and compares with a whole run.
 
@@ -70,37 +90,48 @@ def kill_and_resume(
         kills: how often to kill.
         seed: chooses the moments.
         whole: folder of a finished, uninterrupted run of `config`; None trains one.
+        processes: how many train together; of several a random one is killed each time.
     Returns:
-        {"kills", "steps" (the last one logged at each kill), "differences" (names of what differs)}.
+        {"kills", "steps" (the last one logged at each kill), "victims" (which process was killed), "seconds_to_end"
+        (from a kill to the end of all processes), "unreadable" (checkpoints that could not be read), "differences"
+        (names of what differs)}.
     """
     given = folder / "given.json"
     given.write_text(config.to_json())
+    given.with_suffix(".py").write_text(EXPERIMENT)
     if whole is None:
-        whole = folder / "whole"
-        if _start(given, whole).wait() != 0:
+        whole = run_directory(config, folder / "whole")
+        if _start(given, whole, processes).wait() != 0:
             raise RuntimeError("the uninterrupted training failed")
     result = json.loads((whole / "result.json").read_text())
     # After a line of the log the kill waits for up to two more, to strike between lines as well.
     pause = 2 * config.log_every * result["train_seconds"] / result["steps"]
     moments = random.Random(seed)
-    killed, steps = folder / "killed", []
+    killed = run_directory(config, folder / "killed")
+    steps, victims, seconds = [], [], []
     while len(steps) < kills:
         # Each kill has an equal part of the training to strike in, at a random step.
         target = (len(steps) + moments.random()) * result["steps"] / (kills + 1)
-        process = _start(given, killed)
+        process = _start(given, killed, processes)
         _wait_for_step(process, killed, target)
         time.sleep(moments.uniform(0, pause))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
+        victim = moments.randrange(processes) if processes > 1 else 0
+        struck = time.perf_counter()
+        _strike(process, victim, processes)
+        if process.wait() in (-signal.SIGKILL, 128 + signal.SIGKILL):
             steps.append(_last_step(killed))
+            victims.append(victim)
+            seconds.append(round(time.perf_counter() - struck, 1))
         elif process.returncode:
             raise RuntimeError(f"the training failed with exit status {process.returncode}")
         else:  # It had ended before the kill, on a machine that had got faster: from the start.
             shutil.rmtree(killed)
-            steps, pause = [], pause / 4
-    if _start(given, killed).wait() != 0:
+            steps, victims, seconds, pause = [], [], [], pause / 4
+    if _start(given, killed, processes).wait() != 0:
         raise RuntimeError("the last resumption failed")
-    return {"kills": kills, "steps": steps, "differences": differences(whole, killed)}
+    unreadable = [path.name for path in (killed / "unreadable").glob("*")]
+    found = {"kills": kills, "steps": steps, "victims": victims, "seconds_to_end": seconds}
+    return found | {"unreadable": unreadable, "differences": differences(whole, killed)}
 
 
 def differences(whole: Path, other: Path) -> list[str]:
@@ -115,8 +146,26 @@ def differences(whole: Path, other: Path) -> list[str]:
     return wrong + ["metrics"] * (_metrics(whole) != _metrics(other))
 
 
-def _start(given: Path, folder: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(given), str(folder)], env=os.environ)
+def _start(given: Path, folder: Path, processes: int) -> subprocess.Popen:
+    if processes == 1:
+        command = [sys.executable, "-c", WORKER, str(given), str(folder)]
+        return subprocess.Popen(command, env=os.environ)
+    command = [sys.executable, "-m", "resonance_jax.cli", "launch", "-n", str(processes)]
+    command += ["--devices-per-process", str(DEVICES), "--", "train"]
+    command += [str(given.with_suffix(".py")), "--out", str(folder.parents[1]), "--quiet"]
+    return subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL)
+
+
+def _strike(process: subprocess.Popen, victim: int, processes: int) -> None:
+    """Kills a process, or one of those that it has launched; nothing where they have ended."""
+    if processes == 1:
+        process.send_signal(signal.SIGKILL)
+        return
+    try:
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(listed[victim]), signal.SIGKILL)
+    except (OSError, IndexError) as error:
+        print(f"nothing was left to kill ({error})", file=sys.stderr)
 
 
 def _wait_for_step(process: subprocess.Popen, folder: Path, target: float) -> None:
@@ -169,17 +218,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", default=None)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     config = dataclasses.replace(get_config(), data_dir=options.data_dir)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = kill_and_resume(config, Path(folder), kills=options.kills, seed=options.seed)
-    found = {"identical": not found["differences"], **found}
+        given: Any = dict(kills=options.kills, seed=options.seed, processes=options.processes)
+        found = kill_and_resume(config, Path(folder), **given)
+    found = {"identical": not found["differences"], "processes": options.processes, **found}
     found |= {"seconds": round(time.perf_counter() - started), **surroundings()}
-    path = Path(__file__).parent / "results" / "kill_resume.json"
+    name = "kill_resume.json" if options.processes == 1 else "kill_resume_processes.json"
+    path = Path(__file__).parent / "results" / name
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(found, indent=2) + "\n")
     print(f"killed at steps {found['steps']}; identical: {found['identical']}; {path}")
+    if found["differences"] or found["unreadable"]:
+        raise SystemExit("a bit differs, or a checkpoint could not be read")
 
 
 if __name__ == "__main__":

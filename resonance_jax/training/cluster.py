@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 OTHER_DIED = 3  # exit status
-HEARTBEAT = 30  # seconds without a sign of life after which a process is taken for dead
+HEARTBEAT = 45  # seconds without a sign of life after which a process is taken for dead
 GRACE = 2  # seconds that the first process waits after an error, for the others to say theirs
 _LOST = (
     "another process of this training, or its coordinator, has died; checkpoints are intact: run the same command "
