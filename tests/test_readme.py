@@ -70,5 +70,5 @@ def test_make_targets_exist(target: str) -> None:
 def test_named_files_and_experiments_exist() -> None:
     for path in re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"^\| `([^`]+/)`", README, re.M):
         assert (ROOT / path).exists(), path
-    for name in re.findall(r"resonance-jax train (\w+)", README):
+    for name in re.findall(r"resonance-jax (?:launch .* -- )?train (\w+)", README):
         assert name in cli.list_experiments()
