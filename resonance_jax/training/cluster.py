@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from resonance_jax.training.processes import connect
+
 OTHER_DIED = 3  # exit status
 HEARTBEAT = 45  # seconds without a sign of life after which a process is taken for dead
 GRACE = 2  # seconds that the first process waits after an error, for the others to say theirs
@@ -83,6 +85,7 @@ def join(
             f"expected the same number of devices in each of the {count} processes, got {own} of "
             f"{jax.device_count()} in process {jax.process_index()}: give each as many."
         )
+    connect()
 
 
 def leave(status: int, *, alone: bool = False) -> int:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from resonance_jax.training.signals import SignalFlag
 
@@ -22,6 +24,24 @@ PIECE = 2**28  # bytes that are sent at once
 def is_first() -> bool:
     """Says whether this process is the one that writes and shows."""
     return jax.process_index() == 0
+
+
+def connect() -> None:
+    """Exchanges something once in each of the ways that a training does, when all processes have just met.
+
+    On CPUs the first exchange among a set of devices connects them, and fails if one comes 30 s after another, as it
+    may when one has compiled for longer; later ones wait.
+    """
+    if jax.process_count() == 1:
+        return
+    multihost_utils.process_allgather(np.int32(0))
+    _send(np.zeros(1, np.uint8))
+    mesh = Mesh(np.array(jax.devices()), ("all",))
+    rows = NamedSharding(mesh, PartitionSpec("all"))
+    ones = jax.make_array_from_process_local_data(rows, np.ones(jax.local_device_count()))
+    jax.block_until_ready(
+        jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones)
+    )
 
 
 def own_part() -> tuple[int, int]:
