@@ -18,6 +18,7 @@ import pytest
 from resonance_jax.data.iterator import BatchIterator
 from resonance_jax.data.split import Dataset, Split
 from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.training import cluster
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.loop import load_run
 from resonance_jax.training.metrics_log import read_metrics
@@ -83,7 +84,8 @@ def test_two_processes(quick_compile, tmp_path):
     words = [__file__, str(tmp_path), str(free_port())]
     started = start_processes(words, 2)
     outputs = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)
+    ends = [process.returncode for process in started]
+    assert ends == [0, -signal.SIGKILL], "\n".join(outputs)
     assert not (tmp_path / "unshared").exists()  # The second process has no disk of the first's.
     assert [r["step"] for r in read_metrics(tmp_path / "shared" / "metrics.jsonl")][-1] == 4
     train(tmp_path / "shared")
@@ -162,9 +164,21 @@ def what_the_first_does_reaches_all() -> None:
         DataParallel(num_devices=2)
 
 
+def a_lost_process_is_noticed() -> None:
+    """Last of all the second process is killed: the first one neither waits for it nor ends as JAX would end it."""
+    if own_part()[0] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        on_first(lambda: None)
+    assert "another process of this training" in str(cluster.explain_lost(caught.value))
+    assert cluster.explain_lost(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: memory")) is None
+    cluster.leave(0, alone=True)
+
+
 if __name__ == "__main__":
     folder, port, index = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
+    cluster.join(f"127.0.0.1:{port}", 2, index)
     strategies_agree()
     what_the_first_does_reaches_all()
     a_run_goes_on_and_is_interrupted_together(folder)
+    a_lost_process_is_noticed()
