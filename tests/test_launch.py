@@ -1,32 +1,30 @@
-"""Training from the command line in several processes: started, interrupted, killed, and mistakes named."""
+"""Several processes from the command line: signals passed on, a death that ends all, and mistakes named."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from resonance_jax import cli
-from resonance_jax.training.metrics_log import read_metrics
 
-EXPERIMENT = """
-from resonance_jax.models.baselines import FNetConfig
-from resonance_jax.training.config import TrainConfig
+DRIVER = """
+import subprocess, sys
+from resonance_jax.training import launch
 
-MODELS = ("fnet",)
-
-def get_config(model="fnet"):
-    model = FNetConfig(input_dim=1, output_dim=2, hidden_dim=4, num_layers=1, mlp_dim=0)
-    return TrainConfig(
-        experiment="small", dataset="Small", model=model, batch_size=4, num_epochs=100_000,
-        log_every=1, checkpoint_every=5, eval_every=1000,
-    )
+launch._start = lambda command, index, devices: subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+launch.GRACE = 0.2
+sys.exit(launch.launch(["train", "forda"], 2))
+"""
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as a training does
+print("ready", flush=True)
+time.sleep(60)
 """
 
 
@@ -37,52 +35,24 @@ def children(process: subprocess.Popen) -> list[int]:
     )
 
 
-def start(folder: Path) -> subprocess.Popen:
-    """Launches the training, and waits until it has logged two steps of its own."""
-    command = [sys.executable, "-m", "resonance_jax.cli", "launch", "-n", "2"]
-    command += ["--devices-per-process", "2", "--", "train", str(folder / "small.py"), "--quiet"]
-    command += ["--data-dir", str(folder), "--out", str(folder / "runs")]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    log = folder / "runs" / "small" / "fnet-seed0" / "metrics.jsonl"
-    before = log.stat().st_mtime_ns if log.exists() else 0
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (log.exists() and log.stat().st_mtime_ns > before):
-        time.sleep(0.02)
-    size = len(read_metrics(log))
-    while process.poll() is None and len(read_metrics(log)) < size + 2:
-        time.sleep(0.02)
-    return process
-
-
-def end(process: subprocess.Popen) -> tuple[int, str]:
-    """Waits for a launcher: its status and what it and the processes have said."""
-    said = process.communicate(timeout=60)[1]
-    return process.returncode, said
-
-
 @pytest.mark.slow_process
-def test_a_training_is_interrupted_killed_and_continued(tmp_path, quick_compile):
-    (tmp_path / "small.py").write_text(EXPERIMENT)
-    rng = np.random.default_rng(0)
-    for part, rows in (("TRAIN", 8), ("TEST", 6)):
-        table = np.column_stack([np.arange(rows) % 2, rng.normal(size=(rows, 12))])
-        np.savetxt(tmp_path / f"Small_{part}.tsv", table, delimiter="\t", fmt="%.5f")
-    run = tmp_path / "runs" / "small" / "fnet-seed0"
-    process = start(tmp_path)
-    process.send_signal(signal.SIGTERM)
-    status, said = end(process)
-    assert status == 128 + signal.SIGTERM, said
-    saved = max(int(entry.name) for entry in (run / "checkpoints").iterdir())
-    assert said.count(f"stopped by SIGTERM after step {saved};") == 2
-    assert json.loads((run / "config.json").read_text())["num_devices"] == 0
-    process = start(tmp_path)
-    os.kill(children(process)[0], signal.SIGKILL)  # the coordinator
-    status, said = end(process)
-    assert status == 128 + signal.SIGKILL, said
-    assert "process 0 of 2 was ended by SIGKILL" in said
-    assert "[1] resonance-jax: another process of this training, or its coordinator" in said
-    steps = [record["step"] for record in read_metrics(run / "metrics.jsonl")]
-    assert steps == list(range(1, len(steps) + 1)) and steps[-1] > saved
+@pytest.mark.parametrize("killed", [False, True])
+def test_signals_are_passed_on_and_a_death_ends_all(killed):
+    """A whole training that is launched and killed is in experiments/kill_resume.py."""
+    command = [sys.executable, "-c", DRIVER, CHILD]
+    pipes: Any = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, **pipes)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    started = children(process)
+    if killed:
+        os.kill(started[0], signal.SIGKILL)
+    else:
+        process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + (signal.SIGKILL if killed else signal.SIGTERM), said
+    assert ("process 0 of 2 was ended by SIGKILL" in said) == killed
+    assert not any(Path(f"/proc/{child}").exists() for child in started)
 
 
 @pytest.mark.error_message

@@ -199,8 +199,7 @@ def estimate_memory(
 
     >>> config = LongContextConfig(input_dim=1, output_dim=2, vocab_size=256, hidden_dim=8, num_layers=1,
     ...                            max_context_length=8192, chunk_size=512, overlap=16)
-    >>> forward, training = (estimate_memory(config, 4096, training=training) for training in (False, True))
-    >>> 4096 * 8 * 4 < forward < training
+    >>> 2 * 4096 * 8 * 4 < estimate_memory(config, 4096, training=False)
     True
     """
     model = LongContextResonanceNet(config, dtype=dtype)

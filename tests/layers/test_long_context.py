@@ -205,6 +205,7 @@ def test_global_resonance_and_a_local_identity_do_not_depend_on_the_chunks(given
     np.testing.assert_allclose(found[2], found[0], atol=1e-5)
 
 
+@pytest.mark.end_to_end
 def test_padding_that_is_masked_changes_nothing(given):
     variables, x, _ = given
     alone = call(make_block(), variables, x, None)
@@ -214,6 +215,7 @@ def test_padding_that_is_masked_changes_nothing(given):
     np.testing.assert_allclose(y[:, :LENGTH], alone, atol=1e-5)
 
 
+@pytest.mark.end_to_end
 def test_a_row_without_observed_steps_is_finite(given):
     variables, x, _ = given
     mask = np.zeros((ROWS, LENGTH), bool)
@@ -247,6 +249,7 @@ def test_a_stream_of_chunks_gives_what_the_whole_gives(given):
     assert not np.any(masks[0])
 
 
+@pytest.mark.end_to_end
 def test_without_what_follows_a_chunk_hears_only_the_overlap_of_the_next(given):
     variables, x, _ = given
     block = make_block(bidirectional=False)
@@ -293,6 +296,7 @@ def test_parts_along_an_axis_give_what_the_whole_gives(given, bidirectional):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * max(1, np.abs(a).max()))
 
 
+@pytest.mark.end_to_end
 def test_every_parameter_is_learned(usual):
     _, (gradients, _) = usual
     silent = [
@@ -303,6 +307,7 @@ def test_every_parameter_is_learned(usual):
     assert silent == []
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     "changes", [{"overlap": 3}, {"bidirectional": False}, {"max_context_length": 256}]
 )
@@ -311,6 +316,7 @@ def test_every_option_changes_the_output(given, usual, changes):
     assert np.abs(y - usual[0][1]).max() > 1e-3
 
 
+@pytest.mark.end_to_end
 def test_dropout_and_dtype(given):
     variables, x, _ = given
     block = make_block(dropout=0.5, dtype=jnp.bfloat16)

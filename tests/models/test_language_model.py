@@ -180,6 +180,7 @@ def test_every_parameter_has_a_gradient_and_a_group(name):
     assert set(jax.tree.leaves([labels, mixer])) == {"other"}
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize("name", MIXERS)
 def test_narrow_factors_change_little_and_gradients_are_finite(name):
     narrow = usual(dataclasses.replace(MIXERS[name], dtype="bfloat16"))
@@ -327,6 +328,7 @@ def test_bad_segments():
         call(ATTENTION, IDS, state, segments=SEGMENTS, method="extend")
 
 
+@pytest.mark.end_to_end
 def test_a_hierarchical_vocabulary_has_exact_probabilities_and_trains():
     config = LanguageModelConfig(
         vocab_size=20, num_frequent=5, hidden_dim=8, num_layers=1, mlp_dim=8, num_heads=2, num_resonators=2

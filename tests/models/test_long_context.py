@@ -1,9 +1,9 @@
 """The long-context model: whole or streamed, any head; what does not fit is refused; memory is known beforehand."""
 
+import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,12 +36,12 @@ def make_config(**changes):
     return LongContextConfig(**(options | changes))
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     "changes",
     [
         {"head": "per_token"},
-        {"pooling": "mean_max"},
-        {"vocab_size": 0, "input_dim": 2, "patch_size": 2},
+        {"pooling": "mean_max", "vocab_size": 0, "input_dim": 2, "patch_size": 2},
     ],
 )
 def test_a_stream_of_chunks_ends_where_the_whole_does(changes, random_variables):
@@ -89,7 +89,7 @@ def test_a_chunk_may_be_hidden_by_a_mask_of_numpy():
 
 
 def test_it_goes_on_at_lengths_that_it_was_not_made_for(random_variables):
-    model = LongContextResonanceNet(make_config())
+    model = LongContextResonanceNet(make_config(num_layers=1))
     variables = random_variables(model, np.ones((1, 5), int))
     ids = np.random.default_rng(1).integers(0, 11, (1, 64))
     apply = jax.jit(model.apply)
@@ -105,15 +105,13 @@ def test_it_is_made_by_name():
     assert isinstance(make_model(config), LongContextResonanceNet)
 
 
+@pytest.mark.end_to_end
 def test_the_estimate_of_memory_is_the_plan_of_the_program():
-    config = make_config(max_context_length=4096, bridge_frequencies=4)
-    forward, training = (estimate_memory(config, 4096, training=t) for t in (False, True))
-    tokens = 4096 * config.hidden_dim * 4
-    assert 2 * tokens < forward < training  # what a block takes and gives
-    kept = make_config(max_context_length=4096, bridge_frequencies=4, rematerialize="none")
+    config = make_config(num_layers=1, max_context_length=4096, chunk_size=512)
+    training = estimate_memory(config, 4096)
+    assert training > 2 * 4096 * config.hidden_dim * 4  # what a block takes and gives
+    kept = dataclasses.replace(config, rematerialize="none")
     assert estimate_memory(kept, 4096) > 1.3 * training
-    half = estimate_memory(config, 4096, training=False, dtype=jnp.bfloat16)
-    assert half < forward
 
 
 @pytest.mark.error_message

@@ -119,6 +119,7 @@ def test_every_parameter_has_a_gradient_and_writes_have_one_too(random_variables
         assert np.abs(leaf - other).max() > 1e-6, jax.tree_util.keystr(path)
 
 
+@pytest.mark.end_to_end
 def test_options_change_the_output(random_variables):
     x = series()
     base = ResonanceNet(dataclasses.replace(CONFIG, memory_decay=0.9))
@@ -154,6 +155,7 @@ def test_memory_can_be_cleared_and_says_how_full_it_is():
     np.testing.assert_array_equal(state["hologram"]["memory"]["memory"]["pairs"], [0, 7])
 
 
+@pytest.mark.end_to_end
 def test_train_step_uses_it_if_told_and_checkpoints_keep_it():
     model = ResonanceNet(CONFIG)
     batch: Any = {"inputs": series(), "labels": np.array([0, 1], np.int32)}

@@ -107,6 +107,7 @@ def test_train_all_trains_what_is_missing(whole_run, toy_config, tmp_path):
     assert read_spectra(tmp_path / "toy" / "fnet-seed0") == []
 
 
+@pytest.mark.end_to_end
 def test_spectra_are_those_of_the_latest_checkpoint(whole_run, toy_folder):
     folder, _ = whole_run
     _, _, variables = load_run(folder)

@@ -168,6 +168,7 @@ def test_too_many_bad_steps_say_where_and_what_to_do():
     assert "Lower learning_rate_phase" in message
 
 
+@pytest.mark.end_to_end
 def test_dropout_follows_the_step(toy_key, batch):
     model = make_model(FNetConfig(2, 2, hidden_dim=4, num_layers=1, mlp_dim=4, dropout=0.5))
     still = make_optimizer(
@@ -186,6 +187,7 @@ def test_dropout_follows_the_step(toy_key, batch):
     assert float(train_step(again, batch)[1]["loss"]) == losses[0]
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     "config",
     [
