@@ -1,6 +1,8 @@
 """Needles in documents of 131,072 bytes: evidence that lies more than 100,000 bytes apart, put together.
 
-Found: see `RESULTS`.
+Found: not yet what it is for. With weights bounded to e^±12 in place of e^±24 a network of one seed answered all at 256
+    and 2,048 bytes, 79 % at 16,384 (the last 100 of 200 steps) and 19 % of 100 steps at 131,072; with e^±24 that seed
+    was still at 38 % after the 1,800 steps of 256 bytes. No result is committed.
 Command: python -m experiments.needle --linux-doc FOLDER
 
 Two kinds of needle are planted in bytes of Linux's documentation, each anywhere in its part of the document:

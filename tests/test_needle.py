@@ -1,0 +1,37 @@
+"""The documents of the needle experiment, and its training in small."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import needle
+
+TEXT = np.full(4000, ord("."), np.uint8)
+
+
+@pytest.mark.parametrize("length", [256, 2000])
+def test_needles_lie_whole_in_their_tenths_and_say_the_answer(length):
+    rng = np.random.default_rng(0)
+    answers = set()
+    for _ in range(50):
+        document, answer = needle.make_document(rng, TEXT, length)
+        text = document.tobytes().decode()
+        tenth = length // 10
+        key = text[text.index("[?") + 2]
+        assert text.index("[?") <= tenth - 4 and len(text) == length
+        assert text.index("=") > length - tenth and text.count("[") == needle.KEYS + 1
+        assert text[text.index(f"[{key}=") + 3] == str(answer)
+        answers.add(int(answer))
+    assert answers == set(range(needle.VALUES))
+
+
+def test_a_training_in_small(quick_compile):
+    config = dataclasses.replace(needle.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
+    budget = dataclasses.replace(needle.BUDGET, stages=((256, 2, 2),))
+    state = needle.train(TEXT, 0, config, budget)
+    assert int(state.step) == 2 and int(state.skipped) == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    found = needle.test(state, TEXT, 0, 256, 2)
+    assert found["documents"] == 2 and found["accuracy"] in (0.0, 0.5, 1.0)
