@@ -41,8 +41,8 @@ class LongContextBlock(nn.Module):
             they are faded into each other with weights that add up to 1.
         global: X_k = Σ_t a_t v_t e^{−2πi f_k t} / Σ_t a_t, weighted and mixed (`SpectralMixer`), and put back. It is
             the sum of what the chunks give, k d numbers each, rotated to their places: exact, whatever the chunks.
-            The weights a = exp(24 tanh(s / 24)), s a projection of v to `num_heads` numbers, let few
-            steps of a long sequence count for all others.
+            The weights a = exp(24 tanh(s / 24)), s a projection of v to `num_heads` numbers, let few steps of a long
+            sequence count for all others.
         bridge: s_c = Σ a v / Σ a over a chunk, filtered in the same way along the chunks.
 
     The sum of the three, times silu of a projection of u, is projected and added to x; then norm → MLP → residual.
@@ -53,7 +53,7 @@ class LongContextBlock(nn.Module):
         chunk_size: T; a divisor of max_context_length.
         overlap: steps of the next chunk that a chunk's frame has, 0 … T.
         max_context_length: longest sequence; the lowest frequency has one cycle in it.
-        num_heads: a divisor of d.
+        num_heads: weights of a step, each for d / num_heads features; a divisor of d.
         mlp_dim: hidden width of the MLP.
         bidirectional: let every chunk hear the whole sequence; else itself, those before, and `overlap` steps after it.
         chunks_at_once: chunks in one step of the loop over them; 0 is all, without a loop.
