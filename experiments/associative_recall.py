@@ -45,6 +45,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
+from experiments.budget import OptimizerBudget
 from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.layers.block import MixerBlock
 from resonance_jax.layers.fast_weights import CausalConvolution, FastWeightMemory
@@ -75,8 +76,8 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-    """What every network is trained with; the optimizer reads its own fields from here."""
+class Budget(OptimizerBudget):
+    """What every network is trained with."""
 
     vocabulary: int = 2048
     stages: tuple[Stage, ...] = (
@@ -89,13 +90,6 @@ class Budget:
     learning_rate: float = 4e-3
     learning_rate_magnitude: float = 4e-3
     learning_rate_phase: float = 4e-3
-    warmup_fraction: float = 0.05
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    gradient_clip: float | None = 1.0
-    gradient_clip_magnitude: float | None = None
-    gradient_clip_phase: float | None = None
-    accumulation_steps: int = 1
 
 
 BUDGET = Budget()

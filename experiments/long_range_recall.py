@@ -36,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.budget import OptimizerBudget
 from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.training.optimizer import make_optimizer
@@ -65,8 +66,8 @@ MODELS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-    """What every network is trained with; the optimizer reads its own fields from here."""
+class Budget(OptimizerBudget):
+    """What every network is trained with."""
 
     stages: tuple[tuple[int, int], ...] = ((48, 400), (96, 200), (TRAINED, 400))
     """Length and steps."""
@@ -75,13 +76,6 @@ class Budget:
     learning_rate: float = 3e-3
     learning_rate_magnitude: float = 3e-3
     learning_rate_phase: float = 3e-3
-    warmup_fraction: float = 0.05
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    gradient_clip: float | None = 1.0
-    gradient_clip_magnitude: float | None = None
-    gradient_clip_phase: float | None = None
-    accumulation_steps: int = 1
 
 
 BUDGET = Budget()
