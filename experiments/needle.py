@@ -21,11 +21,12 @@ import argparse
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from experiments.budget import OptimizerBudget
 from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.data.corpus import load_corpus
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
@@ -35,6 +36,7 @@ from resonance_jax.training.step import TrainState, eval_step, init_state, train
 
 RESULTS = Path(__file__).parent / "results" / "needle.json"
 KEYS, VALUES = 4, 10
+WINDOW = 100
 
 MODEL = LongContextConfig(
     input_dim=1,
@@ -53,34 +55,50 @@ MODEL = LongContextConfig(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """What a network is trained with; the optimizer reads its own fields from here."""
+class Stage(NamedTuple):
+    """Documents of one length."""
 
-    stages: tuple[tuple[int, int, int], ...] = (
-        (256, 32, 1800),
-        (1024, 16, 200),
-        (4096, 8, 300),
-        (16384, 4, 300),
-        (65536, 2, 200),
-        (131072, 1, 300),
-    )
-    """Bytes of a document, documents in a step, steps."""
+    length: int
+    """Bytes of a document."""
+    batch_size: int
+    steps: int
+
+
+START = Stage(256, 32, 6000)
+LATER = (
+    Stage(1024, 16, 200),
+    Stage(4096, 8, 300),
+    Stage(16384, 4, 400),
+    Stage(65536, 2, 300),
+    Stage(131072, 1, 300),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget(OptimizerBudget):
+    """What a network is trained with."""
+
+    start: Stage = START
+    """Short documents at the full learning rate, until 99 % of `WINDOW` steps are answered, or the steps are up."""
+    stages: tuple[Stage, ...] = LATER
+    """Then longer and longer ones; the optimizer begins anew, at a part of the rate that falls to 0."""
+    later_rate: float = 0.5
+    """That part."""
     lengths: tuple[tuple[int, int], ...] = ((4096, 200), (32768, 200), (131072, 200), (262144, 100))
     """Bytes of a document, and how many documents it is tested with."""
     learning_rate: float = 5e-3
     learning_rate_magnitude: float = 1e-2
     learning_rate_phase: float = 1e-2
-    warmup_fraction: float = 0.05
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    gradient_clip: float | None = 1.0
-    gradient_clip_magnitude: float | None = None
-    gradient_clip_phase: float | None = None
-    accumulation_steps: int = 1
+
+    def later(self) -> "Budget":
+        """The budget of the later stages."""
+        rates = ("learning_rate", "learning_rate_magnitude", "learning_rate_phase")
+        return dataclasses.replace(
+            self, **{name: self.later_rate * getattr(self, name) for name in rates}
+        )
 
 
-BUDGET = Budget()
+BUDGET = Budget(schedule="constant")
 
 
 def make_document(rng: np.random.Generator, text: np.ndarray, length: int):
@@ -113,28 +131,47 @@ def make_batch(rng: np.random.Generator, text: np.ndarray, length: int, size: in
     return {"inputs": inputs, "labels": labels}
 
 
-def train(text: np.ndarray, seed: int, config: LongContextConfig, budget: Budget) -> TrainState:
-    """Trains a network through all stages on documents that are never shown twice."""
+def train(text: np.ndarray, seed: int, config: LongContextConfig, budget: Budget):
+    """Trains a network through all stages on documents that are never shown twice; returns it and its stages."""
     rng = np.random.default_rng([seed, 0])
-    optimizer = make_optimizer(budget, sum(stage[-1] for stage in budget.stages))
-    batch = make_batch(rng, text, budget.stages[0][0], 1)
     model = LongContextResonanceNet(config)
-    state = init_state(model, optimizer, jax.random.key(seed), batch)
-    for length, size, steps in budget.stages:
-        shown: list[Any] = []
-        started = time.perf_counter()
-        for step in range(1, steps + 1):
-            state, metrics = train_step(state, make_batch(rng, text, length, size))
-            shown.append(metrics)
-            if step % 100 == 0 or step == steps:
-                means = {
-                    name: float(np.mean([float(m[name]) for m in shown]))
-                    for name in ("loss", "accuracy")
-                }
-                shown = []
-                seconds = time.perf_counter() - started
-                print(f"  {length:7} {step:5} {seconds:6.0f} s {means}", flush=True)
-    return state
+    key = jax.random.key(seed)
+    batch = make_batch(rng, text, budget.start.length, 1)
+    optimizer = make_optimizer(budget, budget.start.steps)
+    state = init_state(model, optimizer, key, batch)
+    state, row = train_stage(state, rng, text, budget.start, solved=0.99)
+    rows = [row]
+    steps = sum(stage.steps for stage in budget.stages)
+    if steps:
+        later = dataclasses.replace(budget.later(), schedule="cosine")
+        optimizer = make_optimizer(later, steps)
+        state = state.replace(optimizer=optimizer, opt_state=optimizer.init(state.params))
+    for stage in budget.stages:
+        state, row = train_stage(state, rng, text, stage)
+        rows.append(row)
+    return state, rows
+
+
+def train_stage(
+    state: TrainState, rng: np.random.Generator, text: np.ndarray, stage: Stage, solved: float = 2
+) -> tuple[TrainState, dict[str, Any]]:
+    """Trains for the steps of a stage, or until the accuracy of the last `WINDOW` of them reaches `solved`."""
+    shown: list[Any] = []
+    started, means, step = time.perf_counter(), {}, 0
+    for step in range(1, stage.steps + 1):
+        state, metrics = train_step(state, make_batch(rng, text, stage.length, stage.batch_size))
+        shown.append(metrics)
+        if step % WINDOW == 0 or step == stage.steps:
+            means = {
+                name: float(np.mean([float(m[name]) for m in shown]))
+                for name in ("loss", "accuracy")
+            }
+            shown = []
+            seconds = time.perf_counter() - started
+            print(f"  {stage.length:7} {step:5} {seconds:6.0f} s {means}", flush=True)
+            if means["accuracy"] >= solved:
+                break
+    return state, {"length": stage.length, "steps": step, **means}
 
 
 def test(state: TrainState, text: np.ndarray, seed: int, length: int, count: int) -> dict[str, Any]:
@@ -163,11 +200,12 @@ def run(results: Results, folder: Path | None, seed: int) -> None:
         np.frombuffer(b"".join(documents), np.uint8) for documents in (corpus.train, corpus.test)
     )
     started = time.process_time()
-    state = train(train_text, seed, MODEL, BUDGET)
+    state, stages = train(train_text, seed, MODEL, BUDGET)
     seconds = time.process_time() - started
     values = {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "train_cpu_seconds": round(seconds, 1),
+        "stages": stages,
         "accuracy": {str(n): test(state, test_text, seed, n, c) for n, c in BUDGET.lengths},
         "commit": surroundings()["commit"],
     }

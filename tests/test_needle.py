@@ -29,9 +29,11 @@ def test_needles_lie_whole_in_their_tenths_and_say_the_answer(length):
 
 def test_a_training_in_small(quick_compile):
     config = dataclasses.replace(needle.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
-    budget = dataclasses.replace(needle.BUDGET, stages=((256, 2, 2),))
-    state = needle.train(TEXT, 0, config, budget)
-    assert int(state.step) == 2 and int(state.skipped) == 0
+    start, later = needle.Stage(256, 2, 2), needle.Stage(512, 1, 1)
+    budget = dataclasses.replace(needle.BUDGET, start=start, stages=(later,))
+    state, stages = needle.train(TEXT, 0, config, budget)
+    assert int(state.step) == 3 and int(state.skipped) == 0
+    assert [(row["length"], row["steps"]) for row in stages] == [(256, 2), (512, 1)]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     found = needle.test(state, TEXT, 0, 256, 2)
     assert found["documents"] == 2 and found["accuracy"] in (0.0, 0.5, 1.0)
