@@ -116,6 +116,7 @@ class LongContextResonanceNet(SequenceModel):
         return LongContextBlock(
             self.config.hidden_dim,
             **shared,
+            axis_name=self.axis_name,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,

@@ -130,8 +130,16 @@ class ResonanceNet(SequenceModel):
     config: ResonanceNetConfig
 
     def setup(self):
-        """Declares the memory."""
+        """Declares the memory.
+
+        Raises:
+            ValueError: if there is one, and axis_name.
+        """
         config = self.config
+        if config.holographic_capacity and self.axis_name is not None:
+            raise ValueError(
+                "a memory stores whole sequences: leave axis_name out, or set holographic_capacity=0."
+            )
         if config.holographic_capacity:
             self.memory = HolographicRecall(
                 config.hidden_dim,
@@ -204,6 +212,7 @@ class ResonanceNet(SequenceModel):
             initial_spread=config.initial_spread,
             mlp_dim=config.mlp_dim,
             gate=config.gate,
+            axis_name=self.axis_name,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,

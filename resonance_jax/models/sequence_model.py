@@ -81,14 +81,25 @@ class SequenceModel(nn.Module):
     Called with inputs [b, t, c], images [b, h, w, c] or ids [b, t], and a mask bool [b, t] (True = observed); returns
     [b, output_dim], or [b, t, output_dim] with head="per_token". A token that covers several steps is observed if any
     of them is.
+
+    With axis_name, in shard_map or pmap, the inputs are one of equal parts of each sequence along that axis, in their
+    order (of an image, of its rows); pooled outputs are then the same in every part. Parameters are those of the model
+    without it, for a learned position initialised with a whole sequence. Dropout needs a key of its own in each part:
+    fold in the part's index.
     """
 
     config: Any
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     def make_block(self, name: str) -> nn.Module:
         """Returns one block, called as block(x, mask, deterministic=…); the default wraps `make_mixer`."""
+        if self.axis_name is not None:
+            raise ValueError(
+                f"{type(self).__name__} does not take a sequence in parts: leave axis_name out, or use ResonanceNet or "
+                "LongContextResonanceNet."
+            )
         config = self.config
         return MixerBlock(
             self.make_mixer(),
@@ -121,16 +132,19 @@ class SequenceModel(nn.Module):
     ):
         """Computes the outputs; `before_head` maps the blocks' tokens and their mask to tokens."""
         config = self.config
+        axis_name = None if self.is_initializing() else self.axis_name
+        if axis_name is not None:
+            _check_parts(inputs, config)
         dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         x, mask = self._stem(inputs, mask, dtypes)
-        x = self._add_position(x)
+        x = self._add_position(x, axis_name)
         x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
         for layer in range(config.num_layers):
             x = self.make_block(f"layer_{layer}")(x, mask, deterministic=deterministic)
         x = before_head(x, mask)
         x = nn.LayerNorm(name="norm", **dtypes)(x)
         if config.head != "per_token":
-            x = pool(x, mask, config.pooling)
+            x = pool(x, mask, config.pooling, axis_name)
         x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
         # Logits in the parameters' precision: a softmax of bfloat16 scores loses small differences.
         return nn.Dense(config.output_dim, name="head", dtype=self.param_dtype)(x)
@@ -160,11 +174,12 @@ class SequenceModel(nn.Module):
             mask = jnp.any(padded[:, starts[:, None] + np.arange(size)], axis=-1)
         return x, mask
 
-    def _add_position(self, x):
-        length, features = x.shape[-2:]
+    def _add_position(self, x, axis_name: str | None = None):
+        part, features = x.shape[-2:]
+        length = part * _num_parts(axis_name)
         if self.config.position == "sinusoidal":
-            return x + jnp.asarray(sinusoidal_position(length, features), x.dtype)
-        if self.config.position == "learned":
+            position = jnp.asarray(sinusoidal_position(length, features), x.dtype)
+        elif self.config.position == "learned":
             rows = length
             if self.has_variable("params", "position"):
                 rows = self.get_variable("params", "position").shape[0]
@@ -172,28 +187,41 @@ class SequenceModel(nn.Module):
             position = self.param("position", start, (rows, features), self.param_dtype)
             if rows != length:
                 position = jax.image.resize(position, (length, features), "linear")
-            return x + jnp.asarray(position, x.dtype)
-        return x
+        else:
+            return x
+        if axis_name is not None:
+            start = part * jax.lax.axis_index(axis_name)
+            position = jax.lax.dynamic_slice_in_dim(position, start, part)
+        return x + jnp.asarray(position, x.dtype)
 
 
-def pool(x: Array, mask: Array | None, pooling: str) -> Array:
+def pool(x: Array, mask: Array | None, pooling: str, axis_name: str | None = None) -> Array:
     """Reduces x [b, t, d] over the observed steps to [b, d], or [b, 2d] for "mean_max"; 0 for a row without any.
 
-    The gradient of a maximum goes to its first step alone.
+    The gradient of a maximum goes to its first step alone. With axis_name over the steps of all parts of a sequence.
     """
     parts = []
     if mask is None:
         mask = jnp.ones(x.shape[:2], bool)
+
+    def total(array):
+        return array if axis_name is None else jax.lax.psum(array, axis_name)
+
     if "mean" in pooling:
-        count = jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
-        parts.append(jnp.sum(jnp.where(mask[..., None], x, 0), axis=1) / count)
+        count = jnp.maximum(total(jnp.sum(mask, axis=1)), 1)[:, None]
+        parts.append(total(jnp.sum(jnp.where(mask[..., None], x, 0), axis=1)) / count)
     if "max" in pooling:
         # Not jnp.max: its derivative divides by the number of entries equal to the maximum, and where XLA computes x
         # twice with different rounding there is none, and the gradient is NaN.
         seen = jnp.where(mask[..., None], jax.lax.stop_gradient(x), jnp.finfo(x.dtype).min)
         steps = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
         chosen = (steps == jnp.argmax(seen, axis=1)[:, None]) & mask[..., None]
-        parts.append(jnp.sum(jnp.where(chosen, x, 0), axis=1))
+        largest = jnp.sum(jnp.where(chosen, x, 0), axis=1)
+        if axis_name is not None:
+            of_parts = jax.lax.all_gather(jnp.max(seen, axis=1), axis_name)
+            here = jnp.argmax(of_parts, axis=0) == jax.lax.axis_index(axis_name)
+            largest = total(jnp.where(here, largest, 0))
+        parts.append(largest)
     return jnp.concatenate(parts, axis=-1)
 
 
@@ -208,6 +236,20 @@ def _end_padding(length: int, size: int, stride: int) -> tuple[int, int]:
     """Zeros after the end so that patches of this size and stride cover every sample."""
     steps = max(0, -(-(length - size) // stride))
     return 0, steps * stride + size - length
+
+
+def _num_parts(axis_name: str | None) -> int:
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
+def _check_parts(inputs, config) -> None:
+    """A part of a sequence must be of whole patches that do not overlap."""
+    size, length = config.patch_size, jnp.shape(inputs)[1]
+    if config.patch_stride not in (0, size) or length % size:
+        raise ValueError(
+            f"in parts along axis_name, patches must not overlap and must divide a part's {length} steps, got "
+            f"patch_size={size} and patch_stride={config.patch_stride}."
+        )
 
 
 def _check_inputs(inputs, mask, config) -> None:
