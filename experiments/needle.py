@@ -13,8 +13,11 @@ Two kinds of needle are planted in bytes of Linux's documentation, each anywhere
 The answer is the value of the key that is asked for, 1 of 10. What says which, and what says the value, are at least
 eight tenths of the document apart.
 
-A `LongContextResonanceNet` is trained on short documents, then on longer ones, and tested on documents of the test
-split, up to twice as long as any it was trained on.
+A `LongContextResonanceNet` is trained on short documents, first with two of the keys, then on longer ones, and tested
+on documents of the test split, up to twice as long as any it was trained on.
+
+With four keys from the first step five networks of five did not learn to match keys in 700 to 5,000 steps: they named
+the value of any of the four. With two, a network learned it in 500.
 """
 
 import argparse
@@ -62,9 +65,11 @@ class Stage(NamedTuple):
     """Bytes of a document."""
     batch_size: int
     steps: int
+    keys: int = KEYS
+    """Statements in a document."""
 
 
-START = Stage(256, 32, 6000)
+START = (Stage(256, 32, 3000, keys=2), Stage(256, 32, 3000))
 LATER = (
     Stage(1024, 16, 200),
     Stage(4096, 8, 300),
@@ -78,8 +83,8 @@ LATER = (
 class Budget(OptimizerBudget):
     """What a network is trained with."""
 
-    start: Stage = START
-    """Short documents at the full learning rate, until 99 % of `WINDOW` steps are answered, or the steps are up."""
+    start: tuple[Stage, ...] = START
+    """Short documents at the full learning rate, each stage until 99 % of `WINDOW` steps are answered, or its end."""
     stages: tuple[Stage, ...] = LATER
     """Then longer and longer ones; the optimizer begins anew, at a part of the rate that falls to 0."""
     later_rate: float = 0.5
@@ -101,13 +106,14 @@ class Budget(OptimizerBudget):
 BUDGET = Budget(schedule="constant")
 
 
-def make_document(rng: np.random.Generator, text: np.ndarray, length: int):
-    """Returns bytes [t] with needles, and the answer."""
+def make_document(rng: np.random.Generator, text: np.ndarray, length: int, keys: int = KEYS):
+    """Returns bytes [t] with needles, statements of some keys, and the answer."""
     start = rng.integers(0, len(text) - length)
     document = text[start : start + length].copy()
-    values, asked = rng.integers(0, VALUES, KEYS), rng.integers(0, KEYS)
+    stated = rng.permutation(KEYS)[:keys]
+    values, asked = rng.integers(0, VALUES, KEYS), rng.choice(stated)
     tenth = length // 10
-    statements = [f"[{'ABCD'[key]}={values[key]}]" for key in rng.permutation(KEYS)]
+    statements = [f"[{'ABCD'[key]}={values[key]}]" for key in stated]
     plant(rng, document[:tenth], [f"[?{'ABCD'[asked]}]"])
     plant(rng, document[-tenth:], statements)
     return document, values[asked]
@@ -124,9 +130,11 @@ def plant(rng: np.random.Generator, place: np.ndarray, needles: list[str]) -> No
         written += len(needle)
 
 
-def make_batch(rng: np.random.Generator, text: np.ndarray, length: int, size: int):
+def make_batch(
+    rng: np.random.Generator, text: np.ndarray, length: int, size: int, keys: int = KEYS
+):
     """Returns "inputs" [b, t] and "labels" [b]."""
-    rows = [make_document(rng, text, length) for _ in range(size)]
+    rows = [make_document(rng, text, length, keys) for _ in range(size)]
     inputs, labels = (np.stack(part).astype(np.int32) for part in zip(*rows, strict=True))
     return {"inputs": inputs, "labels": labels}
 
@@ -136,11 +144,13 @@ def train(text: np.ndarray, seed: int, config: LongContextConfig, budget: Budget
     rng = np.random.default_rng([seed, 0])
     model = LongContextResonanceNet(config)
     key = jax.random.key(seed)
-    batch = make_batch(rng, text, budget.start.length, 1)
-    optimizer = make_optimizer(budget, budget.start.steps)
+    batch = make_batch(rng, text, budget.start[0].length, 1)
+    optimizer = make_optimizer(budget, sum(stage.steps for stage in budget.start))
     state = init_state(model, optimizer, key, batch)
-    state, row = train_stage(state, rng, text, budget.start, solved=0.99)
-    rows = [row]
+    rows = []
+    for stage in budget.start:
+        state, row = train_stage(state, rng, text, stage, solved=0.99)
+        rows.append(row)
     steps = sum(stage.steps for stage in budget.stages)
     if steps:
         later = dataclasses.replace(budget.later(), schedule="cosine")
@@ -159,7 +169,8 @@ def train_stage(
     shown: list[Any] = []
     started, means, step = time.perf_counter(), {}, 0
     for step in range(1, stage.steps + 1):
-        state, metrics = train_step(state, make_batch(rng, text, stage.length, stage.batch_size))
+        batch = make_batch(rng, text, stage.length, stage.batch_size, stage.keys)
+        state, metrics = train_step(state, batch)
         shown.append(metrics)
         if step % WINDOW == 0 or step == stage.steps:
             means = {
@@ -168,10 +179,11 @@ def train_stage(
             }
             shown = []
             seconds = time.perf_counter() - started
-            print(f"  {stage.length:7} {step:5} {seconds:6.0f} s {means}", flush=True)
+            shape = f"{stage.length:7} bytes {stage.keys} keys"
+            print(f"  {shape} {step:5} {seconds:6.0f} s {means}", flush=True)
             if means["accuracy"] >= solved:
                 break
-    return state, {"length": stage.length, "steps": step, **means}
+    return state, stage._asdict() | {"steps": step, **means}
 
 
 def test(state: TrainState, text: np.ndarray, seed: int, length: int, count: int) -> dict[str, Any]:
