@@ -1,8 +1,5 @@
 """Needles in documents of 131,072 bytes: evidence that lies more than 100,000 bytes apart, put together.
 
-Found: not yet what it is for. With weights bounded to e^±12 in place of e^±24 a network of one seed answered all at 256
-    and 2,048 bytes, 79 % at 16,384 (the last 100 of 200 steps) and 19 % of 100 steps at 131,072; with e^±24 that seed
-    was still at 38 % after the 1,800 steps of 256 bytes. No result is committed.
 Command: python -m experiments.needle --linux-doc FOLDER
 
 Two kinds of needle are planted in bytes of Linux's documentation, each anywhere in its part of the document:
@@ -16,8 +13,8 @@ eight tenths of the document apart.
 A `LongContextResonanceNet` is trained on short documents, first with two of the keys, then on longer ones, and tested
 on documents of the test split, up to twice as long as any it was trained on.
 
-With four keys from the first step five networks of five did not learn to match keys in 700 to 5,000 steps: they named
-the value of any of the four. With two, a network learned it in 500.
+With four keys from the first step networks named the value of any of the four, for as long as 5,000 steps (with weights
+bounded to e^±24 in place of e^±12); with two they learned to match keys in 500 to 1,000, and more keys in 100 each.
 """
 
 import argparse
@@ -69,7 +66,7 @@ class Stage(NamedTuple):
     """Statements in a document."""
 
 
-START = (Stage(256, 32, 3000, keys=2), Stage(256, 32, 3000))
+START = tuple(Stage(256, 32, 2000, keys) for keys in (2, 3, 4))
 LATER = (
     Stage(1024, 16, 200),
     Stage(4096, 8, 300),
@@ -107,10 +104,10 @@ BUDGET = Budget(schedule="constant")
 
 
 def make_document(rng: np.random.Generator, text: np.ndarray, length: int, keys: int = KEYS):
-    """Returns bytes [t] with needles, statements of some keys, and the answer."""
+    """Returns bytes [t] with needles, statements of the first keys, and the answer."""
     start = rng.integers(0, len(text) - length)
     document = text[start : start + length].copy()
-    stated = rng.permutation(KEYS)[:keys]
+    stated = rng.permutation(keys)
     values, asked = rng.integers(0, VALUES, KEYS), rng.choice(stated)
     tenth = length // 10
     statements = [f"[{'ABCD'[key]}={values[key]}]" for key in stated]

@@ -12,8 +12,8 @@ from resonance_jax.layers import initializers
 from resonance_jax.ops.fourier import select_bins
 from resonance_jax.ops.polar import from_polar
 
-# Weights e^s of the steps in a sum, |s| below this: ratios up to e^48 = 7e20, and sums that float32 holds.
-LARGEST_LOGIT = 24.0
+# Weights e^s of the steps in a sum, |s| below this: ratios up to e^24 = 3e10, and sums that float32 holds.
+LARGEST_LOGIT = 12.0
 
 
 TAPS = 4  # of the filter over the last steps

@@ -41,7 +41,7 @@ class LongContextBlock(nn.Module):
             they are faded into each other with weights that add up to 1.
         global: X_k = Σ_t a_t v_t e^{−2πi f_k t} / Σ_t a_t, weighted and mixed (`SpectralMixer`), and put back. It is
             the sum of what the chunks give, k d numbers each, rotated to their places: exact, whatever the chunks.
-            The weights a = exp(24 tanh(s / 24)), s a projection of v to `num_heads` numbers, let few steps of a long
+            The weights a = exp(12 tanh(s / 12)), s a projection of v to `num_heads` numbers, let few steps of a long
             sequence count for all others.
         bridge: s_c = Σ a v / Σ a over a chunk, filtered in the same way along the chunks.
 

@@ -119,7 +119,7 @@ def twin(variables, x, mask, bidirectional):
     normed = layer_norm(x, p["norm"])
     u = np.where(mask[:, None], normed, 0)
     v = filter_twin(u, mask, p)
-    logit = np.repeat(24 * np.tanh((v @ p["score"]["kernel"]) / 24), FEATURES // 2, axis=1)
+    logit = np.repeat(12 * np.tanh((v @ p["score"]["kernel"]) / 12), FEATURES // 2, axis=1)
     a = np.exp(logit) * mask[:, None]
     chunks = -(-length // SIZE)
     y = np.zeros_like(x)
