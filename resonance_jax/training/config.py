@@ -26,6 +26,7 @@ from resonance_jax.training.fields import (
 ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig | LongContextConfig
 
 SCHEDULES = ("cosine", "constant")
+DTYPES = ("float32", "bfloat16")
 
 # Fields that change neither a parameter, but for the rounding of sums over devices, nor the order of the data, so that
 # a run may be resumed with other values. (The number of epochs is not one: the schedule depends on it.)
@@ -104,6 +105,8 @@ class TrainConfig:
     """Devices that share a batch, the first ones; 0 takes all."""
     parameters: str = "replicated"
     """"replicated", or "sharded": each device keeps a part of every parameter (strategy "jit" only)."""
+    dtype: str = "float32"
+    """"float32" or "bfloat16", of activations and matrix products; parameters, FFTs, sums and the rest are float32."""
 
     def __post_init__(self) -> None:
         check_fields(self, _RULES)
@@ -170,5 +173,6 @@ _RULES = (
     *map(clip, ("gradient_clip", "gradient_clip_magnitude", "gradient_clip_phase")),
     *map(fraction, ("warmup_fraction", "ema_decay", "label_smoothing", "validation_fraction")),
     Rule("schedule", lambda v: v in SCHEDULES, f"one of {SCHEDULES}"),
+    Rule("dtype", lambda v: v in DTYPES, f"one of {DTYPES}"),
     *DEVICE_RULES,
 )

@@ -156,7 +156,7 @@ def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:
     arrays = restored.arrays
     params = arrays.get("ema_params") or arrays["params"]
     variables = {"params": params, **arrays.get("collections", {})}
-    model = shared_model(restored.config.model)
+    model = shared_model(restored.config.model, restored.config.dtype)
     return restored.config, model, jax.tree.map(jnp.asarray, variables), restored.step
 
 

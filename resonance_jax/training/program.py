@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from resonance_jax.models.baselines import make_model
 from resonance_jax.training.config import RESUMABLE_FIELDS, ModelConfig, TrainConfig
@@ -44,7 +45,7 @@ class Program:
 
     def __init__(self, config: TrainConfig, num_steps: int) -> None:
         self._config = config
-        self.model = shared_model(config.model)
+        self.model = shared_model(config.model, config.dtype)
         self.optimizer = make_optimizer(config, num_steps)
         self._steps: dict[Any, CompiledStep] = {}
 
@@ -92,9 +93,9 @@ def get_program(config: TrainConfig, num_steps: int) -> Program:
 
 
 @lru_cache(maxsize=8)
-def shared_model(config: ModelConfig) -> nn.Module:
+def shared_model(config: ModelConfig, dtype: str = "float32") -> nn.Module:
     """Returns a configuration's module, the same one each time, which shares what is compiled for it."""
-    return make_model(config)
+    return make_model(config, dtype=None if dtype == "float32" else jnp.dtype(dtype))
 
 
 @lru_cache(maxsize=4)

@@ -56,6 +56,7 @@ def test_differences_name_dotted_fields():
         ("strategy", "xmap"),
         ("num_devices", -1),
         ("parameters", "split"),
+        ("dtype", "float16"),
         ("model", "resonance"),
     ],
 )

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -7,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from resonance_jax.models.baselines import FNetConfig, TransformerConfig, make_model
+from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig, make_model
 from resonance_jax.models.resonance_net import ResonanceNetConfig
-from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.config import DTYPES, TrainConfig
 from resonance_jax.training.monitor import NonFiniteGradientError, check_finite
 from resonance_jax.training.optimizer import make_optimizer
+from resonance_jax.training.program import Program
 from resonance_jax.training.state_arrays import from_arrays, to_arrays
 from resonance_jax.training.step import eval_step, init_state, train_step
 
@@ -228,3 +230,32 @@ def test_masks_reach_the_model(tiny_net, optimizer, batch, toy_key):
 def test_unknown_loss(tiny_net, optimizer, batch, toy_key):
     with pytest.raises(ValueError, match="loss must be one of classify, regress, per_token"):
         init_state(tiny_net, optimizer, toy_key, batch, loss="hinge")
+
+
+@pytest.mark.parametrize("kind", ["resonance", "long_context"])
+def test_bfloat16_is_of_the_activations_alone(kind, quick_compile):
+    """The loss is float32's to 16-bit rounding, and is not the same; the state stays float32."""
+    sizes: dict[str, Any] = dict(hidden_dim=4, num_layers=1, mlp_dim=4, num_frequencies=2)
+    if kind == "long_context":
+        sizes |= dict(max_context_length=16, chunk_size=8, overlap=2, local_frequencies=2)
+        sizes |= dict(bridge_frequencies=2, num_heads=2)
+    model = MODELS[kind][0](2, 2, dropout=0.0, **sizes)
+    rng = np.random.default_rng(0)
+    batch = {
+        "inputs": rng.normal(size=(4, 16, 2)).astype(np.float32),
+        "labels": np.array([0, 1, 1, 0]),
+    }
+    losses = []
+    for dtype in DTYPES:
+        program = Program(TrainConfig(model=model, dtype=dtype), 10)
+        state = program.init_state(0, batch)
+        _, activations = state.apply_fn(
+            {"params": state.params}, batch["inputs"], capture_intermediates=True
+        )
+        found = activations["intermediates"]["norm"]["__call__"][0].dtype
+        assert found == jnp.dtype(dtype)
+        state, metrics = train_step(state, batch)
+        floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+        assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
+        losses.append(float(metrics["loss"]))
+    assert 0 < abs(losses[0] - losses[1]) < 0.02 * losses[0]
