@@ -70,14 +70,14 @@ def test_language_model(random_variables):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("kind", "options"),
     [
-        {"pooling": "mean_max", "position": "learned"},
-        {"head": "per_token", "position": "sinusoidal"},
-        {"pooling": "max", "patch_size": 2},
+        ("resonance", {"pooling": "mean_max", "position": "learned"}),
+        ("resonance", {"pooling": "max", "patch_size": 2}),
+        ("long_context", {"pooling": "mean_max", "patch_size": 2}),
+        ("long_context", {"head": "per_token", "position": "sinusoidal"}),
     ],
 )
-@pytest.mark.parametrize("kind", ["resonance", "long_context"])
 def test_sequence_models(kind, options, random_variables):
     """The second row's last part is hidden as a whole."""
     make_config, model = MODELS[kind]
