@@ -37,9 +37,9 @@ MODEL = LongContextConfig(
     input_dim=1,
     output_dim=len(NEWSGROUPS.classes),
     vocab_size=NEWSGROUPS.vocab_size,
-    hidden_dim=64,
+    hidden_dim=32,
     num_layers=2,
-    mlp_dim=128,
+    mlp_dim=64,
     dropout=0.2,
     pooling="mean_max",
     max_context_length=16384,
@@ -56,7 +56,7 @@ MODEL = LongContextConfig(
 class Budget(OptimizerBudget):
     """What each arm is trained with."""
 
-    epochs: int = 10
+    epochs: int = 5
     words: int = 16384
     """Words of a batch, padding among them."""
     most_rows: int = 64
