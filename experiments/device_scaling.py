@@ -149,8 +149,8 @@ def make_loss(kind: str, count: int) -> tuple[Any, Callable[[Any, Any, Any], Any
     classifier = LongContextResonanceNet(BOTH_WAYS, axis_name=axis_name)
 
     def whole(params, ids, labels):
-        logits = classifier.apply({"params": params}, ids)
-        loss: Any = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        logits: Any = classifier.apply({"params": params}, ids)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss / count  # every part has the same
 
     return classifier, whole
@@ -183,7 +183,7 @@ def train_sequence(kind: str, count: int) -> tuple[Any, str]:
     for ids, labels in batches:
         params, opt_state = compiled(params, opt_state, ids, labels)
         jax.block_until_ready(params)  # devices of one CPU must not get far ahead of each other
-    return jax.device_get(params), compiled.as_text()
+    return jax.device_get(params), str(compiled.as_text())
 
 
 def least_sent(kind: str, parameters: int, count: int) -> int:

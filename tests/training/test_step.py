@@ -239,7 +239,7 @@ def test_bfloat16_is_of_the_activations_alone(kind, quick_compile):
     if kind == "long_context":
         sizes |= dict(max_context_length=16, chunk_size=8, overlap=2, local_frequencies=2)
         sizes |= dict(bridge_frequencies=2, num_heads=2)
-    model = MODELS[kind][0](2, 2, dropout=0.0, **sizes)
+    model: Any = MODELS[kind][0](2, 2, dropout=0.0, **sizes)
     rng = np.random.default_rng(0)
     batch = {
         "inputs": rng.normal(size=(4, 16, 2)).astype(np.float32),
