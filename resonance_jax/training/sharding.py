@@ -245,6 +245,41 @@ class DataParallel:
             )
 
 
+def pad_steps(batch: Batch, multiple: int) -> dict[str, Any]:
+    """Adds hidden steps at the end of sequences until `multiple` divides their length.
+
+    For models with axis_name, whose parts have to be equal, and of whole chunks for `LongContextResonanceNet`: take
+    devices · chunk_size. Models that hear no hidden step give what they give for the batch as it is: all with a fixed
+    `max_context_length` or `reference_length`; others choose their frequencies by the length.
+
+    Args:
+        batch: "inputs" [b, t, …]; "mask" bool [b, t] or none, which is all; other entries [b, t, …] are padded with 0,
+            those without an axis of t steps stay.
+        multiple: ≥ 1.
+    Returns:
+        The batch with its mask, [b, t'].
+    Raises:
+        ValueError: if there are no inputs [b, t, …], or the multiple is below 1.
+    """
+    shape = np.shape(batch.get("inputs", ()))
+    if multiple < 1 or len(shape) < 2:
+        raise ValueError(
+            f"expected inputs [b, t, ...] and a multiple of at least 1, got shape {shape} and {multiple}."
+        )
+    missing = -shape[1] % multiple
+
+    def padded(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        if leaf.shape[:2] != shape[:2]:
+            return leaf
+        return np.pad(leaf, [(0, 0), (0, missing)] + [(0, 0)] * (leaf.ndim - 2))
+
+    mask = batch.get("mask")
+    given = {name: value for name, value in batch.items() if value is not None}
+    given["mask"] = np.ones(shape[:2], bool) if mask is None else mask
+    return {name: padded(value) for name, value in given.items()}
+
+
 def _copies(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
 

@@ -12,8 +12,10 @@ from resonance_jax.layers.block import ResonanceBlock
 from resonance_jax.layers.recurrence import CausalResonance
 from resonance_jax.models.baselines import MODELS, FNet, FNetConfig
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
+from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import pool
+from resonance_jax.training.sharding import pad_steps
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -103,6 +105,30 @@ def test_sequence_models(kind, options, random_variables):
     )
 
 
+def test_a_length_that_parts_do_not_divide_is_padded_and_hidden(random_variables):
+    config = LongContextConfig(
+        *(2, 3, 4),
+        num_layers=1,
+        mlp_dim=4,
+        num_frequencies=3,
+        local_frequencies=2,
+        bridge_frequencies=2,
+        chunk_size=4,
+        overlap=1,
+        max_context_length=32,
+    )
+    x = np.random.default_rng(0).normal(size=(2, 21, 2)).astype(np.float32)
+    batch = pad_steps({"inputs": x, "labels": np.zeros(2)}, 4 * PARTS)
+    assert batch["inputs"].shape == (2, 24, 2) and batch["labels"].shape == (2,)
+    assert batch["mask"].sum() == 2 * 21 and not batch["mask"][:, 21:].any()
+    variables = random_variables(LongContextResonanceNet(config), x)
+    apply = LongContextResonanceNet(config, axis_name="parts").apply
+    parts = jax.jit(jax.vmap(apply, in_axes=(None, 0, 0), axis_name="parts"))
+    found = parts(variables, cut(batch["inputs"]), cut(batch["mask"]))
+    wanted = jax.jit(LongContextResonanceNet(config).apply)(variables, x)
+    np.testing.assert_allclose(found, np.stack([wanted] * PARTS), rtol=1e-4, atol=1e-5)
+
+
 def test_of_two_equal_maxima_the_first_has_the_gradient():
     x = np.array([1.0, 5.0, 0.0, 5.0, 2.0, 5.0], np.float32)
 
@@ -132,6 +158,9 @@ def test_errors():
         of_parts = jax.vmap(model.apply, in_axes=(None, 0), axis_name="parts")
         return jax.eval_shape(of_parts, variables, cut(x))
 
+    for batch, multiple in (({"labels": np.zeros(2)}, 4), ({"inputs": np.zeros((2, 3))}, 0)):
+        with pytest.raises(ValueError, match=r"expected inputs \[b, t, \.\.\.\] and a multiple"):
+            pad_steps(batch, multiple)
     x = np.zeros((1, 16, 4), np.float32)
     config = ResonanceNetConfig(
         input_dim=4, output_dim=1, num_frequencies=2, hidden_dim=4, num_layers=1, patch_size=2
