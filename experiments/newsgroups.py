@@ -94,11 +94,11 @@ def make_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches of similar lengths with every document once, cut to `kept` words.
 
-    Rows beyond the last document of a length have "weights" 0. With rng the order of documents and of batches is
+    What is cut does not change which documents make a batch: all arms take the same steps. Rows beyond the last document of a length have "weights" 0. With rng the order of documents and of batches is
     random, and words are hidden.
     """
     order = np.arange(len(documents)) if rng is None else rng.permutation(len(documents))
-    lengths = np.minimum([len(documents[row][0]) for row in order], kept)
+    lengths = np.array([len(documents[row][0]) for row in order])
     groups = []
     shorter = 0
     for length in LENGTHS:
@@ -108,7 +108,8 @@ def make_batches(
         shorter = length
     if rng is not None:
         groups = [groups[i] for i in rng.permutation(len(groups))]
-    for length, size, rows in groups:
+    for longest, size, rows in groups:
+        length = min(longest, kept)
         ids, mask = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
         labels, weights = np.zeros(size, np.int32), np.zeros(size, np.float32)
         mask[:, 0] = True  # rows without a document
