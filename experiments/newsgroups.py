@@ -94,8 +94,8 @@ def make_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches of similar lengths with every document once, cut to `kept` words.
 
-    What is cut does not change which documents make a batch: all arms take the same steps. Rows beyond the last document of a length have "weights" 0. With rng the order of documents and of batches is
-    random, and words are hidden.
+    What is cut does not change which documents make a batch: all arms take the same steps. Rows beyond the last
+    document of a length have weight 0. With rng the order of documents and of batches is random, and words are hidden.
     """
     order = np.arange(len(documents)) if rng is None else rng.permutation(len(documents))
     lengths = np.array([len(documents[row][0]) for row in order])
@@ -111,15 +111,15 @@ def make_batches(
     for longest, size, rows in groups:
         length = min(longest, kept)
         ids, mask = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
-        labels, weights = np.zeros(size, np.int32), np.zeros(size, np.float32)
+        labels, weight = np.zeros(size, np.int32), np.zeros(size, np.float32)
         mask[:, 0] = True  # rows without a document
         for place, row in enumerate(rows):
             words = documents[row][0][:kept].copy()
             if rng is not None:
                 words[rng.random(len(words)) < budget.hide] = UNKNOWN
             ids[place, : len(words)], mask[place, : len(words)] = words, True
-            labels[place], weights[place] = documents[row][1], 1
-        yield {"inputs": ids, "mask": mask, "labels": labels, "weights": weights}
+            labels[place], weight[place] = documents[row][1], 1
+        yield {"inputs": ids, "mask": mask, "labels": labels, "weight": weight}
 
 
 def train(
@@ -156,7 +156,7 @@ def test(state: TrainState, documents: list[Document], kept: int, budget: Budget
     right = 0.0
     for batch in make_batches(documents, kept, budget):
         found = eval_step(state.eval_variables, batch, **options)
-        right += float(found["accuracy"]) * float(batch["weights"].sum())
+        right += float(found["accuracy"]) * float(batch["weight"].sum())
     return right / len(documents)
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments import newsgroups
 from resonance_jax.data.text import UNKNOWN
@@ -21,7 +23,7 @@ def rows_of(batches):
         (ids[mask].tolist(), int(label))
         for batch in batches
         for ids, mask, label, weight in zip(
-            batch["inputs"], batch["mask"], batch["labels"], batch["weights"], strict=True
+            batch["inputs"], batch["mask"], batch["labels"], batch["weight"], strict=True
         )
         if weight
     ]
@@ -55,3 +57,7 @@ def test_a_training_in_small(quick_compile):
     state = newsgroups.train(documents, 512, 0, config, BUDGET)
     assert int(state.step) == 2 and int(state.skipped) == 0
     assert newsgroups.test(state, documents, 512, BUDGET) in (0.0, 0.5, 1.0)
+    # Rows without a document have class 0.
+    always_7 = state.replace(apply_fn=lambda variables, x, **_: jnp.eye(20)[jnp.full(len(x), 7)])
+    seven = [(ids, 7) for ids, _ in DOCUMENTS]
+    assert newsgroups.test(always_7, [*seven, DOCUMENTS[0]], 512, BUDGET) == pytest.approx(8 / 9)
