@@ -25,7 +25,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.serialization
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.budget import OptimizerBudget
@@ -33,7 +35,7 @@ from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.data.corpus import load_corpus
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.training.optimizer import make_optimizer
-from resonance_jax.training.result import surroundings
+from resonance_jax.training.result import surroundings, write_atomically
 from resonance_jax.training.step import TrainState, eval_step, init_state, train_step
 
 RESULTS = Path(__file__).parent / "results" / "needle.json"
@@ -68,13 +70,29 @@ class Stage(NamedTuple):
     """Statements in a document."""
 
 
-START = tuple(Stage(256, 32, 2000, keys) for keys in (2, 3, 4))
-LATER = (
-    Stage(1024, 16, 200),
-    Stage(4096, 8, 200),
-    Stage(16384, 4, 250),
-    Stage(65536, 2, 200),
-    Stage(131072, 1, 200),
+class Phase(NamedTuple):
+    """Stages with an optimizer of their own."""
+
+    stages: tuple[Stage, ...]
+    rate: float = 1.0
+    """The learning rates' part of the budget's."""
+    schedule: str = "constant"
+
+
+PHASES = (
+    Phase(tuple(Stage(256, 32, 2000, keys) for keys in (2, 3, 4))),
+    Phase(
+        (
+            Stage(1024, 16, 200),
+            Stage(4096, 8, 200),
+            Stage(16384, 4, 250),
+            Stage(65536, 2, 200),
+            Stage(131072, 1, 200),
+        ),
+        rate=0.5,
+        schedule="cosine",
+    ),
+    Phase((Stage(131072, 1, 300),), rate=0.3, schedule="cosine"),
 )
 
 
@@ -82,27 +100,21 @@ LATER = (
 class Budget(OptimizerBudget):
     """What a network is trained with."""
 
-    start: tuple[Stage, ...] = START
-    """Short documents, at the full learning rate."""
-    stages: tuple[Stage, ...] = LATER
-    """Then longer and longer ones; the optimizer begins anew, at a part of the rate that falls to 0."""
-    later_rate: float = 0.5
-    """That part."""
+    phases: tuple[Phase, ...] = PHASES
     lengths: tuple[tuple[int, int], ...] = ((4096, 200), (32768, 200), (131072, 200), (262144, 100))
     """Bytes of a document, and how many documents it is tested with."""
     learning_rate: float = 5e-3
     learning_rate_magnitude: float = 1e-2
     learning_rate_phase: float = 1e-2
 
-    def later(self) -> "Budget":
-        """The budget of the later stages."""
+    def of(self, phase: Phase) -> "Budget":
+        """What the optimizer of a phase is made from."""
         rates = ("learning_rate", "learning_rate_magnitude", "learning_rate_phase")
-        return dataclasses.replace(
-            self, **{name: self.later_rate * getattr(self, name) for name in rates}
-        )
+        scaled = {name: phase.rate * getattr(self, name) for name in rates}
+        return dataclasses.replace(self, schedule=phase.schedule, **scaled)
 
 
-BUDGET = Budget(schedule="constant")
+BUDGET = Budget()
 
 
 def make_document(rng: np.random.Generator, text: np.ndarray, length: int, keys: int = KEYS):
@@ -138,24 +150,25 @@ def make_batch(
     return {"inputs": inputs, "labels": labels}
 
 
-def train(text: np.ndarray, seed: int, config: LongContextConfig, budget: Budget):
-    """Trains a network through all stages on documents that are never shown twice; returns it and its stages."""
-    rng = np.random.default_rng([seed, 0])
-    model = LongContextResonanceNet(config)
-    key = jax.random.key(seed)
-    batch = make_batch(rng, text, budget.start[0].length, 1)
-    optimizer = make_optimizer(budget, sum(stage.steps for stage in budget.start))
-    state = init_state(model, optimizer, key, batch)
+def make_state(seed: int, config: LongContextConfig, budget: Budget) -> TrainState:
+    """Makes a network that has seen nothing."""
+    ids = np.zeros((1, budget.phases[0].stages[0].length), np.int32)
+    batch = {"inputs": ids, "labels": np.zeros(1, np.int32)}
+    optimizer = make_optimizer(budget, 1)
+    return init_state(LongContextResonanceNet(config), optimizer, jax.random.key(seed), batch)
+
+
+def train_phase(
+    state: TrainState, text: np.ndarray, seed: int, number: int, budget: Budget
+) -> tuple[TrainState, list[dict[str, Any]]]:
+    """Trains a network through a phase on documents that are never shown twice; returns it and its stages."""
+    phase = budget.phases[number]
+    rng = np.random.default_rng([seed, 0, number])
+    steps = sum(stage.steps for stage in phase.stages)
+    optimizer = make_optimizer(budget.of(phase), steps)
+    state = state.replace(optimizer=optimizer, opt_state=optimizer.init(state.params))
     rows = []
-    for stage in budget.start:
-        state, row = train_stage(state, rng, text, stage)
-        rows.append(row)
-    steps = sum(stage.steps for stage in budget.stages)
-    if steps:
-        later = dataclasses.replace(budget.later(), schedule="cosine")
-        optimizer = make_optimizer(later, steps)
-        state = state.replace(optimizer=optimizer, opt_state=optimizer.init(state.params))
-    for stage in budget.stages:
+    for stage in phase.stages:
         state, row = train_stage(state, rng, text, stage)
         rows.append(row)
     return state, rows
@@ -197,30 +210,43 @@ def test(state: TrainState, text: np.ndarray, seed: int, length: int, count: int
 
 
 class Results(ResultFile):
-    """The JSON file of this experiment."""
+    """The JSON file of this experiment; the networks lie beside it until they are tested."""
 
+    TABLES = ("phases", "runs")
     BUDGET = BUDGET
+
+    def network(self, seed: int) -> Path:
+        """The file of a network's parameters after its last finished phase."""
+        return self.path.with_name(f"{self.path.stem}-seed{seed}.msgpack")
 
 
 def run(results: Results, folder: Path | None, seed: int) -> None:
-    """Trains and tests a network, unless the file has it."""
+    """Trains and tests a network, unless the file has it; goes on behind the last finished phase."""
     if results.find("runs", seed=seed):
         return
     corpus = load_corpus("linux_doc", folder)
     train_text, test_text = (
         np.frombuffer(b"".join(documents), np.uint8) for documents in (corpus.train, corpus.test)
     )
-    started = time.process_time()
-    state, stages = train(train_text, seed, MODEL, BUDGET)
-    seconds = time.process_time() - started
+    state, saved = make_state(seed, MODEL, BUDGET), results.network(seed)
+    done = [row for row in results.record["phases"] if row["seed"] == seed]
+    if done:
+        params = flax.serialization.from_bytes(state.params, saved.read_bytes())
+        state = state.replace(params=jax.tree.map(jnp.asarray, params))
+    for number in range(len(done), len(BUDGET.phases)):
+        started = time.process_time()
+        state, stages = train_phase(state, train_text, seed, number, BUDGET)
+        seconds = round(time.process_time() - started, 1)
+        write_atomically(saved, flax.serialization.to_bytes(jax.device_get(state.params)))
+        values = {"cpu_seconds": seconds, "stages": stages}
+        results.add("phases", {"seed": seed, "phase": number}, values)
     values = {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "train_cpu_seconds": round(seconds, 1),
-        "stages": stages,
         "accuracy": {str(n): test(state, test_text, seed, n, c) for n, c in BUDGET.lengths},
         "commit": surroundings()["commit"],
     }
     results.add("runs", {"seed": seed}, values)
+    saved.unlink()
 
 
 def main() -> None:

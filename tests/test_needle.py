@@ -1,6 +1,7 @@
 """The documents of the needle experiment, and its training in small."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -30,13 +31,40 @@ def test_needles_lie_whole_in_their_tenths_and_say_the_answer(length):
     assert answers == set(range(needle.VALUES))
 
 
-def test_a_training_in_small(quick_compile):
+def test_a_training_goes_on_where_it_was_cut_off(quick_compile, monkeypatch, tmp_path):
     config = dataclasses.replace(needle.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
-    start, later = needle.Stage(256, 2, 2), needle.Stage(512, 1, 1)
-    budget = dataclasses.replace(needle.BUDGET, start=(start,), stages=(later,))
-    state, stages = needle.train(TEXT, 0, config, budget)
-    assert int(state.step) == 3 and int(state.skipped) == 0
-    assert [(row["length"], row["steps"]) for row in stages] == [(256, 2), (512, 1)]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    found = needle.test(state, TEXT, 0, 256, 2)
-    assert found["documents"] == 2 and found["accuracy"] in (0.0, 0.5, 1.0)
+    phases = (
+        needle.Phase((needle.Stage(256, 2, 2, 2), needle.Stage(256, 1, 1))),
+        needle.Phase((needle.Stage(512, 1, 1),), rate=0.1, schedule="cosine"),
+    )
+    budget = dataclasses.replace(needle.BUDGET, phases=phases, lengths=((256, 2),))
+    monkeypatch.setattr(needle, "BUDGET", budget)
+    monkeypatch.setattr(needle.Results, "BUDGET", budget)
+    monkeypatch.setattr(needle, "MODEL", config)
+    corpus = SimpleNamespace(train=[TEXT.tobytes()], test=[TEXT.tobytes()])
+    monkeypatch.setattr(needle, "load_corpus", lambda *_: corpus)
+    results = needle.Results(tmp_path / "needle.json")
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(needle, "test", None)
+        with pytest.raises(TypeError):
+            needle.run(results, None, 0)
+    steps = [[row["steps"] for row in phase["stages"]] for phase in results.record["phases"]]
+    assert steps == [[2, 1], [1]] and results.network(0).exists()
+    monkeypatch.setattr(needle, "train_phase", None)  # both are done
+    needle.run(needle.Results(tmp_path / "needle.json"), None, 0)
+    (found,) = needle.Results(tmp_path / "needle.json").record["runs"]
+    assert found["accuracy"]["256"]["documents"] == 2
+    assert found["accuracy"]["256"]["accuracy"] in (0.0, 0.5, 1.0)
+    assert not results.network(0).exists()
+
+
+def test_a_phase_begins_with_its_own_rates(quick_compile):
+    config = dataclasses.replace(needle.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
+    phases = tuple(needle.Phase((needle.Stage(256, 1, 1),), rate=rate) for rate in (0.0, 1.0))
+    budget = dataclasses.replace(needle.BUDGET, phases=phases)
+    state = needle.make_state(0, config, budget)
+    start = jax.device_get(state.params)
+    for number, moves in enumerate((False, True)):
+        state, _ = needle.train_phase(state, TEXT, 0, number, budget)
+        pairs = zip(jax.tree.leaves(start), jax.tree.leaves(state.params), strict=True)
+        assert any(np.any(a != b) for a, b in pairs) == moves
