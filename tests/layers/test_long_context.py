@@ -309,11 +309,34 @@ def test_every_parameter_is_learned(usual):
 
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(
-    "changes", [{"overlap": 3}, {"bidirectional": False}, {"max_context_length": 256}]
+    "changes",
+    [{"overlap": 3}, {"bidirectional": False}, {"max_context_length": 256}, {"chunk_size": 8}],
 )
 def test_every_option_changes_the_output(given, usual, changes):
     y = call(make_block(**changes), *given)
     assert np.abs(y - usual[0][1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_frequencies": 4},
+        {"local_frequencies": 3},
+        {"bridge_frequencies": 2},
+        {"num_heads": 4},
+        {"mlp_dim": 5},
+    ],
+)
+def test_sizes_are_those_of_parameters(given, changes):
+    """Which all are learned."""
+    usual, changed = (
+        jax.tree.map(
+            lambda leaf: leaf.shape,
+            jax.eval_shape(block.init, jax.random.key(0), given[1])["params"],
+        )
+        for block in (make_block(), make_block(**changes))
+    )
+    assert usual != changed
 
 
 @pytest.mark.end_to_end
