@@ -1,8 +1,8 @@
 """Needles in documents of 131,072 bytes: evidence that lies more than 100,000 bytes apart, put together.
 
 Found, one seed: 0.91 of 200 documents of 131,072 bytes (target 0.95, missed), 0.99 at 4,096; but 0.53 at 32,768 and
-    0.16 at 262,144, between and beyond the lengths of the training: what is learned of frequencies other than 0 belongs to
-    the lengths that were seen.
+    0.16 at 262,144, between and beyond the lengths of the training: what is learned of frequencies other than 0
+    belongs to the lengths that were seen.
 Time: about an hour of one core
 Disclosed: the first two phases were run by this file as it was at commit 1992308, with the same stages and one stream
     of random documents for both; their rows were copied from what it printed, and its parameters went into the third.
