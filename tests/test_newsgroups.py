@@ -53,11 +53,11 @@ def test_training_batches_are_shuffled_and_hide_words():
 
 def test_a_training_in_small(quick_compile):
     config = dataclasses.replace(newsgroups.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
-    documents = DOCUMENTS[:2]
+    documents = [DOCUMENTS[0], DOCUMENTS[6]]  # of one length, padded
     state = newsgroups.train(documents, 512, 0, config, BUDGET)
-    assert int(state.step) == 2 and int(state.skipped) == 0
+    assert int(state.step) == 1 and int(state.skipped) == 0
     assert newsgroups.test(state, documents, 512, BUDGET) in (0.0, 0.5, 1.0)
     # Rows without a document have class 0.
     always_7 = state.replace(apply_fn=lambda variables, x, **_: jnp.eye(20)[jnp.full(len(x), 7)])
-    seven = [(ids, 7) for ids, _ in DOCUMENTS]
-    assert newsgroups.test(always_7, [*seven, DOCUMENTS[0]], 512, BUDGET) == pytest.approx(8 / 9)
+    seven = [(ids, 7) for ids, _ in documents]
+    assert newsgroups.test(always_7, [*seven, DOCUMENTS[0]], 512, BUDGET) == pytest.approx(2 / 3)
