@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from resonance_jax import cli
+from resonance_jax.training import experiment_files
+from resonance_jax.training.experiment_files import make_configs
 from resonance_jax.training.signals import TrainingInterrupted
 
 EXPERIMENT = """
@@ -138,7 +140,7 @@ def test_ctrl_c_outside_of_training_ends_in_130(train_words, capsys, monkeypatch
 
 def test_overrides_apply_to_every_model_and_seed(folder):
     words = ["--num-epochs", "7", "--model.hidden-dim", "12", "--gradient-clip", "None"]
-    configs = cli.make_configs(str(folder / "small.py"), (), (3, 5), words)
+    configs = make_configs(str(folder / "small.py"), (), (3, 5), words)
     assert [(c.model_name, c.seed) for c in configs] == [
         *(("resonance", 3), ("resonance", 5)),
         *(("fnet", 3), ("fnet", 5)),
@@ -146,7 +148,7 @@ def test_overrides_apply_to_every_model_and_seed(folder):
     for config in configs:
         assert (config.num_epochs, config.model.hidden_dim) == (7, 12)
         assert config.gradient_clip is None and config.batch_size == 4
-    (alone,) = cli.make_configs("quickstart", ("fnet",), (0,), [])
+    (alone,) = make_configs("quickstart", ("fnet",), (0,), [])
     assert (alone.model_name, alone.dataset) == ("fnet", "FordA")
 
 
@@ -273,7 +275,7 @@ def ledger_folder(tmp_path, monkeypatch):
     for n in (1, 2):
         (claims / f"r{n}.py").write_text(CLAIM.format(n=n))
     (claims / "_pending.py").write_text('PENDING = {"Q1": ("it spins.", "quaternions")}')
-    monkeypatch.setattr(cli, "EXPERIMENT_FOLDERS", (tmp_path / "none", tmp_path / "experiments"))
+    monkeypatch.setattr(experiment_files, "FOLDERS", (tmp_path / "none", tmp_path / "experiments"))
     return tmp_path
 
 
@@ -313,6 +315,6 @@ def test_claims_says_what_was_not_measured(ledger_folder, capsys):
 
 
 def test_claims_says_where_it_looked(ledger_folder, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "EXPERIMENT_FOLDERS", (ledger_folder / "none",))
+    monkeypatch.setattr(experiment_files, "FOLDERS", (ledger_folder / "none",))
     assert cli.main(["claims"]) == 2
     assert "no claims were found in" in capsys.readouterr().err

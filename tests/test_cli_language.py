@@ -9,6 +9,7 @@ from resonance_jax import cli
 from resonance_jax.data.corpus import load_corpus, make_corpus
 from resonance_jax.data.tokenizer import ByteTokenizer
 from resonance_jax.training import language_run
+from resonance_jax.training.experiment_files import make_configs
 
 EXPERIMENT = """
 from resonance_jax.models.language_model import LanguageModelConfig
@@ -101,7 +102,7 @@ def test_an_unknown_corpus(capsys, tmp_path, monkeypatch):
 
 def test_overrides_of_a_language_model():
     words = ["--corpus", "linux_doc", "--model.hidden-dim", "96", "--resets"]
-    first, second = cli.make_configs("language_model", (), (3,), words)
+    first, second = make_configs("language_model", (), (3,), words)
     assert (first.model_name, second.model_name) == ("resonance", "transformer")
     for config in (first, second):
         assert (config.corpus, config.model.hidden_dim, config.seed) == ("linux_doc", 96, 3)

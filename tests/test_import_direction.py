@@ -1,4 +1,4 @@
-"""Imports point one way: array_typing → ops → layers → models → training → claims → cli → experiments."""
+"""Imports point one way: array_typing → ops → layers → models → training → claims → commands → cli → experiments."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ("array_typing", "ops", "layers", "models", "training", "claims", "cli", "experiments")
+ORDER = (
+    "array_typing",
+    "ops",
+    "layers",
+    "models",
+    "training",
+    "claims",
+    "commands",
+    "cli",
+    "experiments",
+)
 # data joins at training: it stands beside the lower layers and imports none of them.
 MAY_IMPORT = {name: {"resonance_jax", *ORDER[: i + 1]} for i, name in enumerate(ORDER)}
 MAY_IMPORT["data"] = {"data"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resonance_jax import cli
+from resonance_jax.training.experiment_files import list_experiments
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -71,4 +71,4 @@ def test_named_files_and_experiments_exist() -> None:
     for path in re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"^\| `([^`]+/)`", README, re.M):
         assert (ROOT / path).exists(), path
     for name in re.findall(r"resonance-jax (?:launch .* -- )?train (\w+)", README):
-        assert name in cli.list_experiments()
+        assert name in list_experiments()

@@ -223,7 +223,7 @@ class LongContextBlock(nn.Module):
         if axis_name is not None and x.shape[1] % size:
             raise ValueError(
                 f"each part of a sequence along an axis of devices must be of whole chunks of {size} steps, got "
-                f"{x.shape[1]}: add hidden steps (`training.sharding.pad_steps`)."
+                f"{x.shape[1]}: add hidden steps (`training.padding.pad_steps`)."
             )
 
     def _loop(self, body, carry, xs):

@@ -15,7 +15,7 @@ from resonance_jax.models.language_model import LanguageModel, LanguageModelConf
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import pool
-from resonance_jax.training.sharding import pad_steps
+from resonance_jax.training.padding import pad_steps
 
 pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.end_to_end]
 
