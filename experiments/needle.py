@@ -47,6 +47,7 @@ from resonance_jax.training.step import TrainState, eval_step, init_state, train
 RESULTS = Path(__file__).parent / "results" / "needle.json"
 KEYS, VALUES = 4, 10
 WINDOW, SOLVED = 50, 0.99
+QUIET = -6.0
 
 MODEL = LongContextConfig(
     input_dim=1,
@@ -56,9 +57,9 @@ MODEL = LongContextConfig(
     num_layers=2,
     mlp_dim=64,
     dropout=0.0,
-    chunk_size=256,
-    overlap=32,
-    chunks_at_once=8,
+    chunk_size=64,
+    overlap=16,
+    chunks_at_once=32,
     num_heads=4,
     local_frequencies=16,
     rematerialize="none",
@@ -96,7 +97,6 @@ PHASES = (
             Stage(131072, 1, 200),
         ),
         rate=0.5,
-        schedule="cosine",
     ),
     Phase((Stage(131072, 1, 300),), rate=0.3, schedule="cosine"),
 )
@@ -110,7 +110,7 @@ class Budget(OptimizerBudget):
     lengths: tuple[tuple[int, int], ...] = ((4096, 200), (32768, 200), (131072, 200), (262144, 100))
     """Bytes of a document, and how many documents it is tested with."""
     learning_rate: float = 5e-3
-    learning_rate_magnitude: float = 1e-2
+    learning_rate_magnitude: float = 2e-3
     learning_rate_phase: float = 1e-2
 
     def of(self, phase: Phase) -> "Budget":
@@ -157,11 +157,20 @@ def make_batch(
 
 
 def make_state(seed: int, config: LongContextConfig, budget: Budget) -> TrainState:
-    """Makes a network that has seen nothing."""
+    """Makes a network that has seen nothing, whose global resonance starts as a mean."""
     ids = np.zeros((1, budget.phases[0].stages[0].length), np.int32)
     batch = {"inputs": ids, "labels": np.zeros(1, np.int32)}
     optimizer = make_optimizer(budget, 1)
-    return init_state(LongContextResonanceNet(config), optimizer, jax.random.key(seed), batch)
+    state = init_state(LongContextResonanceNet(config), optimizer, jax.random.key(seed), batch)
+    return state.replace(params=jax.tree_util.tree_map_with_path(start_as_mean, state.params))
+
+
+def start_as_mean(path: Any, leaf: jax.Array) -> jax.Array:
+    """Lowers the magnitudes of the global frequencies but 0, and all of the bridge's, by e^QUIET."""
+    names = [part.key for part in path]
+    if names[-1] == "log_magnitude" and names[-2] == "spectrum":
+        return leaf.at[1:].add(QUIET)
+    return leaf + QUIET if names[-2:] == ["bridge", "log_magnitude"] else leaf
 
 
 def train_phase(
