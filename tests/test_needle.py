@@ -3,6 +3,8 @@
 import dataclasses
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -62,3 +64,18 @@ def test_a_phase_has_its_own_rates():
     assert budget.learning_rate == pytest.approx(0.1 * needle.BUDGET.learning_rate)
     assert budget.learning_rate_phase == pytest.approx(0.1 * needle.BUDGET.learning_rate_phase)
     assert budget.schedule == "cosine"
+
+
+def test_a_network_starts_as_a_mean_over_the_document():
+    budget = dataclasses.replace(needle.BUDGET, phases=(needle.Phase((needle.Stage(256, 1, 1),)),))
+    config = dataclasses.replace(needle.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
+    block = jax.eval_shape(lambda: needle.make_state(0, config, budget).params)["layer_0"]
+    flat = jax.tree_util.tree_map_with_path(
+        needle.start_as_mean, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), block)
+    )
+    of_all = np.exp(flat["spectrum"]["log_magnitude"])
+    assert np.all(of_all[0] == 1) and np.all(of_all[1:] < 0.01)
+    assert np.all(np.exp(flat["bridge"]["log_magnitude"]) < 0.01)
+    for name in ("spectrum", "bridge"):
+        del flat[name]["log_magnitude"]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(flat))
