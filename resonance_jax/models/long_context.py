@@ -73,7 +73,7 @@ class StreamState(NamedTuple):
     blocks: tuple[Any, ...]
     """A `ChunkState` for each block."""
     total: Any
-    """Sum over the observed tokens that came out so far, [b, hidden_dim]."""
+    """Sum over the observed tokens that came out so far, float32 [b, hidden_dim]."""
     count: Any
     """Their number, [b]."""
     largest: Any
@@ -160,7 +160,7 @@ class LongContextResonanceNet(SequenceModel):
         seen = mask[..., None]
         state = StreamState(
             tuple(after),
-            total + jnp.sum(jnp.where(seen, x, 0), axis=1),
+            total + jnp.sum(jnp.where(seen, x, 0).astype(jnp.float32), axis=1),
             count + jnp.sum(mask, axis=1),
             jnp.maximum(largest, jnp.max(jnp.where(seen, x, jnp.finfo(x.dtype).min), axis=1)),
         )
