@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # while nothing trains, or a second time
         print("resonance-jax: interrupted", file=sys.stderr)
         return cluster.leave(128 + signal.SIGINT, alone=True)
+    except SystemExit as end:  # of a command line that cannot be parsed, whose message is printed
+        cluster.leave(end.code if isinstance(end.code, int) else 2, alone=True)
+        raise
     except BaseException:
         if jax.distributed.is_initialized():  # The others must not wait for this process.
             traceback.print_exc()

@@ -55,13 +55,43 @@ def test_signals_are_passed_on_and_a_death_ends_all(killed):
     assert not any(Path(f"/proc/{child}").exists() for child in started)
 
 
+ORPHAN = """
+import contextlib, os, time
+from resonance_jax.training import cluster
+os.environ[cluster.LAUNCHER] = "1"  # which is not the parent of this process
+with contextlib.suppress(ValueError):
+    cluster.join("here", 1, 0)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow_process
+def test_a_process_whose_launcher_is_gone_is_asked_to_end():
+    process = subprocess.run([sys.executable, "-c", ORPHAN], timeout=120)
+    assert process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.error_message
+def test_words_that_cannot_be_parsed_end_a_distributed_training_with_their_status(monkeypatch):
+    left = []
+    monkeypatch.setattr(cli.cluster, "join", lambda *_, **__: None)
+    monkeypatch.setattr(cli.cluster, "leave", lambda status, **_: left.append(status) or status)
+    with pytest.raises(SystemExit):
+        cli.main(["train", "quickstart", "--distributed", "--num-epoch", "3"])
+    assert left == [2]
+
+
 @pytest.mark.error_message
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--process-id", "0"], "need --distributed as well"),
         (["--distributed", "--process-id", "0"], "got no --coordinator and no --num-processes."),
-        (["AT", "here", "2", "0"], "--coordinator must be HOST:PORT, got 'here'."),
+        (
+            ["AT", "here", "2", "0"],
+            "--coordinator must be HOST:PORT with a port of 1 .. 65535, got",
+        ),
+        (["AT", "localhost:99999", "2", "0"], "got 'localhost:99999'"),
         (["AT", "localhost:1", "2", "2"], "--process-id must be in 0 .. 1, "),
         (["AT", "localhost:1", "2", "1", "--timeout", "0"], "cannot be reached within 0 s"),
         (["AT", "localhost:TAKEN", "2", "0"], "cannot be opened"),

@@ -5,9 +5,11 @@ JAX ends a process by abort() when another one, or their coordinator, is gone; h
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
@@ -17,10 +19,14 @@ from resonance_jax.training.processes import connect
 
 OTHER_DIED = 3  # exit status
 HEARTBEAT = 45  # seconds without a sign of life after which a process is taken for dead
+LAUNCHER = "RESONANCE_JAX_LAUNCHER"  # environment: the process whose end is a SIGTERM to this one
 GRACE = 2  # seconds that the first process waits after an error, for the others to say theirs
 _LOST = (
     "another process of this training, or its coordinator, has died; checkpoints are intact: run the same command "
     "again to continue from the last one."
+)
+_SIGNS_OF_LOSS = re.compile(
+    "gloo|nccl|connection|peer|heartbeat|coordination|barrier|unavailable|deadline", re.I
 )
 _handler: Any = None  # kept, as C calls it
 
@@ -45,6 +51,8 @@ def join(
             different numbers of devices.
         ConnectionError: if the coordinator cannot be reached, or its port is taken.
     """
+    if LAUNCHER in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
     given = {"coordinator": coordinator, "num-processes": num_processes, "process-id": process_id}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if len(missing) in (1, 2):
@@ -112,15 +120,17 @@ def explain_lost(error: BaseException) -> str | None:
     if not jax.distributed.is_initialized() or jax.process_count() == 1:
         return None
     text = str(error)
-    if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" in text:
+    if not isinstance(error, jax.errors.JaxRuntimeError) or not _SIGNS_OF_LOSS.search(text):
         return None
     return f"{_LOST} ({text.splitlines()[0][:200]})"
 
 
 def _check(coordinator: str, num_processes: int, process_id: int) -> None:
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"--coordinator must be HOST:PORT, got {coordinator!r}.")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(
+            f"--coordinator must be HOST:PORT with a port of 1 .. 65535, got {coordinator!r}."
+        )
     if not 0 <= process_id < num_processes:
         raise ValueError(
             f"--process-id must be in 0 .. {num_processes - 1}, the number of processes less one, got {process_id}."
@@ -150,6 +160,13 @@ def _reach(coordinator: str, process_id: int, timeout: int) -> None:
                     "0 was started with the same --coordinator, and that no firewall closes the port."
                 ) from error
         time.sleep(0.2)
+
+
+def _end_with(parent: int) -> None:
+    """Asks this process to save and end when its parent is gone, whom the same command would not find training."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _explain_abort(line: str) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from resonance_jax.training.cluster import OTHER_DIED
+from resonance_jax.training.cluster import LAUNCHER, OTHER_DIED
 from resonance_jax.training.signals import WATCHED
 
 GRACE = 10.0  # seconds that the others have to end by themselves after the first failure
@@ -20,7 +20,7 @@ def launch(words: Sequence[str], num_processes: int, devices_per_process: int = 
     """Runs a command line of `resonance-jax` in several processes on this host, and waits for them.
 
     The first one writes to this process's output; the lines of the others go to standard error, behind their number.
-    SIGINT and SIGTERM are passed on to all.
+    SIGINT and SIGTERM are passed on to all, SIGHUP as SIGTERM; if this process is killed, they save and end as well.
 
     Args:
         words: "train" and what follows it.
@@ -61,6 +61,7 @@ def _start(command: list[str], index: int, devices: int) -> subprocess.Popen:
     forced = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {forced}",
+        LAUNCHER: str(os.getpid()),
         "JAX_LOCAL_DEVICE_IDS": ",".join(str(index * devices + i) for i in range(devices)),
         # Fewer threads, and devices that a CPU is made into wait for each other for ever.
         "PJRT_NPROC": os.environ.get("PJRT_NPROC", str(max(2 * devices, os.cpu_count() or 1))),
@@ -120,14 +121,17 @@ def _explain(index: int, code: int, count: int) -> int:
 
 @contextmanager
 def _passed_on(processes: list[subprocess.Popen]) -> Iterator[None]:
-    """Passes on SIGINT and SIGTERM."""
+    """Passes on SIGINT and SIGTERM; a terminal that is closed, unless that is ignored (nohup), is a SIGTERM."""
 
     def send(number: int, _: object) -> None:
         for process in processes:
             if process.poll() is None:
-                process.send_signal(number)
+                process.send_signal(number if number in WATCHED else signal.SIGTERM)
 
-    previous = {number: signal.signal(number, send) for number in WATCHED}
+    watched = [*WATCHED, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        watched.remove(signal.SIGHUP)
+    previous = {number: signal.signal(number, send) for number in watched}
     try:
         yield
     finally:

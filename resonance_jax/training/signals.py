@@ -1,13 +1,16 @@
 """Ctrl-C and SIGTERM: noticed, so that a run can end between two steps."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 WATCHED = (signal.SIGINT, signal.SIGTERM)
+ONE_WISH = 1.0  # seconds within which a signal that comes again is the same one
 
 
 class TrainingInterrupted(Exception):
@@ -35,23 +38,29 @@ class SignalFlag:
 
 @contextmanager
 def noticed_signals() -> Iterator[SignalFlag]:
-    """Notes SIGINT and SIGTERM instead of ending the process; a second one ends it as ever.
+    """Notes SIGINT and SIGTERM instead of ending the process; a second one, a second later or more, ends it as ever.
 
-    Outside the main thread, where Python allows no handlers, nothing is noticed.
+    Within that second it is taken for the first one: a service manager signals a launcher and its processes, and the
+    launcher passes its own on to them. Outside the main thread, where Python allows no handlers, nothing is noticed.
     """
     flag = SignalFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
     previous = {number: signal.getsignal(number) for number in WATCHED}
+    last = 0.0
 
     def restore() -> None:
         for number, handler in previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def note(number: int, _: FrameType | None) -> None:
-        flag.received = number
-        restore()
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if flag.received is None:
+            flag.received, last = number, time.monotonic()
+        elif time.monotonic() - last > ONE_WISH:
+            restore()
+            os.kill(os.getpid(), number)
 
     for number in WATCHED:
         signal.signal(number, note)
