@@ -230,9 +230,9 @@ class Results(ResultFile):
     TABLES = ("phases", "runs")
     BUDGET = BUDGET
 
-    def network(self, seed: int) -> Path:
-        """The file of a network's parameters after its last finished phase."""
-        return self.path.with_name(f"{self.path.stem}-seed{seed}.msgpack")
+    def network(self, seed: int, phase: int) -> Path:
+        """The file of a network's parameters after a phase."""
+        return self.path.with_name(f"{self.path.stem}-seed{seed}-phase{phase}.msgpack")
 
 
 def run(results: Results, folder: Path | None, seed: int) -> None:
@@ -243,16 +243,18 @@ def run(results: Results, folder: Path | None, seed: int) -> None:
     train_text, test_text = (
         np.frombuffer(b"".join(documents), np.uint8) for documents in (corpus.train, corpus.test)
     )
-    state, saved = make_state(seed, MODEL, BUDGET), results.network(seed)
+    state = make_state(seed, MODEL, BUDGET)
     done = [row for row in results.record["phases"] if row["seed"] == seed]
     if done:
-        params = flax.serialization.from_bytes(state.params, saved.read_bytes())
+        saved = results.network(seed, len(done) - 1).read_bytes()
+        params = flax.serialization.from_bytes(state.params, saved)
         state = state.replace(params=jax.tree.map(jnp.asarray, params))
     for number in range(len(done), len(BUDGET.phases)):
         started = time.process_time()
         state, stages = train_phase(state, train_text, seed, number, BUDGET)
         seconds = round(time.process_time() - started, 1)
-        write_atomically(saved, flax.serialization.to_bytes(jax.device_get(state.params)))
+        trained = flax.serialization.to_bytes(jax.device_get(state.params))
+        write_atomically(results.network(seed, number), trained)
         values = {"cpu_seconds": seconds, "stages": stages}
         results.add("phases", {"seed": seed, "phase": number}, values)
     values = {
@@ -261,7 +263,8 @@ def run(results: Results, folder: Path | None, seed: int) -> None:
         "commit": surroundings()["commit"],
     }
     results.add("runs", {"seed": seed}, values)
-    saved.unlink()
+    for number in range(len(BUDGET.phases)):
+        results.network(seed, number).unlink(missing_ok=True)
 
 
 def main() -> None:

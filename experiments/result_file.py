@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import fcntl
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,11 +49,26 @@ class ResultFile:
         return next((row for row in rows if all(row[k] == v for k, v in key.items())), None)
 
     def add(self, table: str, key: dict[str, Any], values: dict[str, Any]) -> None:
-        """Adds a row, or replaces the one with the same key, and writes the file."""
-        rows = [r for r in self.record[table] if any(r[k] != v for k, v in key.items())]
-        self.record[table] = [*rows, key | values]
-        self.record |= {**surroundings(), **self.summary()}
-        write_atomically(self.path, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
+        """Adds a row, or replaces the one with the same key, and writes the file, with what others have added to it."""
+        with _locked(self.path.parent):
+            if self.path.exists():
+                stored = json.loads(self.path.read_text())
+                self.record |= {name: stored[name] for name in self.TABLES}
+            rows = [r for r in self.record[table] if any(r[k] != v for k, v in key.items())]
+            self.record[table] = [*rows, key | values]
+            self.record |= {**surroundings(), **self.summary()}
+            write_atomically(self.path, json.dumps(self.record, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time that asks for this folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 File = TypeVar("File", bound=ResultFile)

@@ -50,13 +50,13 @@ def test_a_training_goes_on_where_it_was_cut_off(quick_compile, monkeypatch, tmp
         with pytest.raises(TypeError):
             needle.run(results, None, 0)
     steps = [[row["steps"] for row in phase["stages"]] for phase in results.record["phases"]]
-    assert steps == [[2, 1], [1]] and results.network(0).exists()
+    assert steps == [[2, 1], [1]] and results.network(0, 1).exists()
     monkeypatch.setattr(needle, "train_phase", None)  # both are done
     needle.run(needle.Results(tmp_path / "needle.json"), None, 0)
     (found,) = needle.Results(tmp_path / "needle.json").record["runs"]
     assert found["accuracy"]["256"]["documents"] == 2
     assert found["accuracy"]["256"]["accuracy"] in (0.0, 0.5, 1.0)
-    assert not results.network(0).exists()
+    assert not results.network(0, 0).exists() and not results.network(0, 1).exists()
 
 
 def test_a_phase_has_its_own_rates():
