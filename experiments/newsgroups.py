@@ -117,9 +117,10 @@ def make_batches(
         labels, weight = np.zeros(size, np.int32), np.zeros(size, np.float32)
         mask[:, 0] = True  # rows without a document
         for place, row in enumerate(rows):
-            words = documents[row][0][:kept].copy()
-            if rng is not None:
+            words = documents[row][0].copy()
+            if rng is not None:  # also words that are cut, so that all arms draw alike
                 words[rng.random(len(words)) < budget.hide] = UNKNOWN
+            words = words[:kept]
             ids[place, : len(words)], mask[place, : len(words)] = words, True
             labels[place], weight[place] = documents[row][1], 1
         yield {"inputs": ids, "mask": mask, "labels": labels, "weight": weight}
