@@ -38,6 +38,7 @@ from resonance_jax.layers._long_context import TAPS
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
+from resonance_jax.training import cluster
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.optimizer import make_optimizer
 from resonance_jax.training.result import surroundings, write_atomically
@@ -243,9 +244,7 @@ def measure_processes() -> list[dict[str, Any]]:
 
 def work_in_process(port: int, index: int) -> None:
     """One of the two processes."""
-    # What one device gives is known before the processes meet: none waits for the other meanwhile.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
+    cluster.join(f"127.0.0.1:{port}", 2, index)
     alone = one_device()
     rows = [measure(strategy, jax.device_count(), alone)[0] for strategy in STRATEGIES]
     print(json.dumps(rows))

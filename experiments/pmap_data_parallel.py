@@ -74,6 +74,7 @@ def train(steps: int, devices: list[Any]) -> tuple[ResonanceNet, dict]:
 def main() -> None:
     flags = os.environ.get("XLA_FLAGS", "")  # read when JAX first looks for devices; for CPUs alone
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=4"
+    os.environ.setdefault("PJRT_NPROC", "8")  # with fewer threads they could wait for each other
     if BATCH % len(jax.devices()):
         raise SystemExit(
             f"{len(jax.devices())} devices do not divide a batch of {BATCH}: change BATCH."

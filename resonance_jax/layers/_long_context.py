@@ -116,7 +116,7 @@ def up_to_each(own: Sums, axis_name: str | None) -> Sums:
 
     def of_parts_before(leaf):
         totals = jax.lax.all_gather(leaf[-1], axis_name)
-        return leaf + jnp.tensordot(parts.astype(leaf.dtype), totals, 1)
+        return leaf + jnp.tensordot(parts.astype(leaf.dtype), totals, 1, precision="highest")
 
     return jax.tree.map(of_parts_before, sums)
 

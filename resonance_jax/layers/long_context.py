@@ -60,7 +60,8 @@ class LongContextBlock(nn.Module):
         rematerialize: what the loop's gradient computes again from the block's input: "none", all but matrix
             "products", or all that is in a "chunk".
         axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order,
-            each of whole chunks. One all-reduce of (k + j) d complex numbers; permutes of the steps at the edges.
+            each of whole chunks. One all-reduce of (k + j) d complex numbers, d weights and a count, with
+            bidirectional=False an all-gather of as much; permutes of the steps at the edges.
         dropout: rate on the output of both branches.
         dtype: of the computation outside the transforms, and of the result; None is the input's.
         param_dtype: of the parameters.
@@ -138,10 +139,10 @@ class LongContextBlock(nn.Module):
         """
         x = jnp.asarray(x, self.dtype or x.dtype)
         check_real_sequence("x", x)
-        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
-        check_mask(mask, x)
         axis_name = None if self.is_initializing() else self.axis_name
         self._check_length(x, axis_name)
+        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        check_mask(mask, x)
         frames, before = cut_frames(x, mask, self.chunk_size, self.overlap, TAPS - 1, axis_name)
         index = jnp.arange(len(frames.x))
         if axis_name is not None:
@@ -214,7 +215,7 @@ class LongContextBlock(nn.Module):
             raise ValueError(
                 f"num_heads = {self.num_heads} must divide features = {self.features}."
             )
-        length = x.shape[1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+        length = x.shape[-2] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
         if x.ndim != 3 or x.shape[-1] != self.features or length > longest:
             raise ValueError(
                 f"expected x [b, t, {self.features}] of t <= max_context_length = {longest} steps in all, got "

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import pmap_data_parallel, sequence_parallel
 from resonance_jax.layers.block import ResonanceBlock
+from resonance_jax.layers.long_context import LongContextBlock
 from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.ops.delta_rule import delta_rule
 from resonance_jax.ops.distributed_fft import distributed_irfft, distributed_rfft
@@ -27,9 +28,18 @@ ROOT = Path(__file__).parents[2]
 def test_two_devices(quick_compile):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    environment = {
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": paths,
+        "PJRT_NPROC": "4",
+    }
     process = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True
+        [sys.executable, __file__],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert process.returncode == 0, process.stderr
 
@@ -93,7 +103,33 @@ def parts_of_a_sequence_are_mapped() -> None:
     """Values, and gradients as a step takes them, of parts of a sequence on the devices are those of the whole."""
     mesh = Mesh(np.array(jax.devices()), ("parts",))
     x = np.random.default_rng(0).normal(size=(2, 300, 4)).astype(np.float32)
-    whole, part = (ResonanceBlock(4, 3, mlp_dim=4, axis_name=axis) for axis in (None, "parts"))
+    resonance = partial(ResonanceBlock, 4, 3, mlp_dim=4)
+    in_chunks = partial(
+        LongContextBlock,
+        4,
+        *(3, 3, 2),
+        chunk_size=50,
+        overlap=10,
+        max_context_length=400,
+        num_heads=2,
+        mlp_dim=4,
+        bidirectional=False,
+        chunks_at_once=0,
+        rematerialize="none",
+    )
+    for make in (resonance, in_chunks):
+        parts_are_the_whole(make, mesh, x)
+
+    def there_and_back(x):
+        return distributed_irfft(distributed_rfft(x, "parts"), 300, "parts")
+
+    split = PartitionSpec(None, "parts")
+    mapped = jax.shard_map(there_and_back, mesh=mesh, in_specs=split, out_specs=split)
+    np.testing.assert_allclose(jax.jit(mapped)(x), x, rtol=0, atol=1e-5)
+
+
+def parts_are_the_whole(make: Any, mesh: Mesh, x: np.ndarray) -> None:
+    whole, part = (make(axis_name=axis) for axis in (None, "parts"))
     variables = jax.jit(whole.init)(jax.random.key(0), x)
 
     def loss(layer, variables, x):
@@ -112,12 +148,6 @@ def parts_of_a_sequence_are_mapped() -> None:
     wanted = jax.jit(jax.value_and_grad(partial(loss, whole), has_aux=True))(variables, x)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.max(np.abs(b)))
-
-    def there_and_back(x):
-        return distributed_irfft(distributed_rfft(x, "parts"), 300, "parts")
-
-    mapped = jax.shard_map(there_and_back, mesh=mesh, in_specs=split, out_specs=split)
-    np.testing.assert_allclose(jax.jit(mapped)(x), x, rtol=0, atol=1e-5)
 
 
 def the_experiments_train() -> None:
