@@ -18,7 +18,7 @@ class Train:
     experiment: tyro.conf.Positional[str]
     """Name of a file in experiments/, or a path of one."""
     models: tuple[str, ...] = ()
-    """Models to train, of resonance, transformer and fnet; the experiment's own choice by default."""
+    """Models to train, of those that the experiment has; all of them by default."""
     seeds: tuple[int, ...] = (0,)
     """Seeds; one run each."""
     out: Path = Path("runs")

@@ -38,10 +38,9 @@ def test_a_training_goes_on_where_it_was_cut_off(quick_compile, monkeypatch, tmp
         needle.Phase((needle.Stage(256, 1, 2, 2), needle.Stage(256, 1, 1))),
         needle.Phase((needle.Stage(256, 1, 1),), rate=0.1, schedule="cosine"),
     )
-    budget = dataclasses.replace(needle.BUDGET, phases=phases, lengths=((256, 2),))
+    budget = dataclasses.replace(needle.BUDGET, model=config, phases=phases, lengths=((256, 2),))
     monkeypatch.setattr(needle, "BUDGET", budget)
     monkeypatch.setattr(needle.Results, "BUDGET", budget)
-    monkeypatch.setattr(needle, "MODEL", config)
     corpus = SimpleNamespace(train=[TEXT.tobytes()], test=[TEXT.tobytes()])
     monkeypatch.setattr(needle, "load_corpus", lambda *_: corpus)
     results = needle.Results(tmp_path / "needle.json")
@@ -67,15 +66,13 @@ def test_a_phase_has_its_own_rates():
 
 
 def test_a_network_starts_as_a_mean_over_the_document():
-    budget = dataclasses.replace(needle.BUDGET, phases=(needle.Phase((needle.Stage(256, 1, 1),)),))
+    phases = (needle.Phase((needle.Stage(256, 1, 1),)),)
     config = dataclasses.replace(needle.MODEL, hidden_dim=4, num_layers=1, mlp_dim=4)
-    block = jax.eval_shape(lambda: needle.make_state(0, config, budget).params)["layer_0"]
-    flat = jax.tree_util.tree_map_with_path(
-        needle.start_as_mean, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), block)
-    )
-    of_all = np.exp(flat["spectrum"]["log_magnitude"])
+    budget = dataclasses.replace(needle.BUDGET, phases=phases, model=config)
+    shapes = jax.eval_shape(lambda: needle.make_state(0, budget).params)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    block = needle.start_as_mean(zeros, budget.quiet)["layer_0"]
+    of_all = np.exp(block["spectrum"].pop("log_magnitude"))
     assert np.all(of_all[0] == 1) and np.all(of_all[1:] < 0.01)
-    assert np.all(np.exp(flat["bridge"]["log_magnitude"]) < 0.01)
-    for name in ("spectrum", "bridge"):
-        del flat[name]["log_magnitude"]
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(flat))
+    assert np.all(np.exp(block["bridge"].pop("log_magnitude")) < 0.01)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(block))

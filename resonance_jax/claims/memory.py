@@ -39,7 +39,7 @@ def make_configs(longest: int, width: int, layers: int) -> dict[str, SequenceCon
     }
 
 
-@lru_cache(maxsize=64)  # two claims ask for the same
+@lru_cache(maxsize=64)  # at quick size two claims ask for the same
 def program_bytes(config: SequenceConfig, length: int, *, training: bool) -> int:
     """Returns the bytes of arguments, outputs and temporaries of a forward pass or of gradients, as XLA plans them.
 

@@ -84,7 +84,8 @@ class LongContextResonanceNet(SequenceModel):
     """A `SequenceModel` of `LongContextBlock`s: work and memory grow with the length, by a chunk's at a time.
 
     The frequencies of the whole sequence are those of max_context_length, at every length: a model that was trained on
-    short sequences goes on with long ones, and what is padded and masked changes nothing.
+    short sequences goes on with long ones, and what is padded and masked changes nothing (but the places of learned
+    positions, which are stretched over all that is given).
 
     With bidirectional=False it streams, chunk by chunk, each block a chunk behind the one before:
 
