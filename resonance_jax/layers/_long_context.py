@@ -129,8 +129,7 @@ def divide(total, weight):
 def cut_frames(x: Array, seen: Array, size: int, overlap: int, reach: int, axis_name: str | None):
     """Cuts [b, t, d] and its mask into `Frames` of chunks [b, T, d], with zeros that are not seen after the end.
 
-    Also returns, in parts along an axis of devices, the last frame of the part before, else None. Before the first part
-    that is the frame of the last one, which nothing may be taken from; its steps are not seen as those before others.
+    In parts along an axis of devices, the steps beyond a part's edges are those of its neighbours.
     """
     x, seen = split(x, size), split(seen, size)
     first, last = (
@@ -141,10 +140,9 @@ def cut_frames(x: Array, seen: Array, size: int, overlap: int, reach: int, axis_
         after, before = jax.tree.map(jnp.zeros_like, (first, last))
     else:
         count, part = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
-        on = [(i, (i + 1) % count) for i in range(count)]
-        rows, known = jax.lax.ppermute(first, axis_name, [(j, i) for i, j in on])
+        rows, known = to_neighbour(first, axis_name, -1)
         after = rows, known & (part < count - 1)
-        rows, known = jax.lax.ppermute(last, axis_name, on)
+        rows, known = to_neighbour(last, axis_name, 1)
         before = rows, known & (part > 0)
     ahead = [
         jnp.concatenate([array[1:, :, :overlap], edge])
@@ -154,12 +152,13 @@ def cut_frames(x: Array, seen: Array, size: int, overlap: int, reach: int, axis_
         jnp.concatenate([edge, array[:-1, :, -reach:]])
         for array, edge in zip((x, seen), before, strict=True)
     ]
-    frames = Frames(x, seen, *behind, *ahead)
-    if axis_name is None:
-        return frames, None
-    last_frame = jax.tree.map(lambda leaf: leaf[-1:], frames)
-    last_frame = jax.lax.ppermute(last_frame, axis_name, on)
-    return frames, last_frame._replace(after=first[0], after_seen=first[1])
+    return Frames(x, seen, *behind, *ahead)
+
+
+def to_neighbour(values, axis_name: str, step: int):
+    """Hands values to the part `step` further along the axis, in a ring: the ends must not use what comes around."""
+    count = jax.lax.axis_size(axis_name)
+    return jax.lax.ppermute(values, axis_name, [(i, (i + step) % count) for i in range(count)])
 
 
 def split(x: Array, size: int) -> jax.Array:

@@ -21,6 +21,7 @@ from resonance_jax.layers._long_context import (
     in_groups,
     join,
     of_all,
+    to_neighbour,
     up_to_each,
 )
 from resonance_jax.layers.resonance import ResonanceLayer
@@ -143,15 +144,18 @@ class LongContextBlock(nn.Module):
         self._check_length(x, axis_name)
         mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
         check_mask(mask, x)
-        frames, before = cut_frames(x, mask, self.chunk_size, self.overlap, TAPS - 1, axis_name)
+        frames = cut_frames(x, mask, self.chunk_size, self.overlap, TAPS - 1, axis_name)
         index = jnp.arange(len(frames.x))
         if axis_name is not None:
             index = index + jax.lax.axis_index(axis_name) * len(frames.x)
         _, own = self._loop(_sums_of_chunks, None, (frames, index))
         sums = of_all(own, axis_name) if self.bidirectional else up_to_each(own, axis_name)
         spill = jnp.zeros_like(frames.after[0])
-        if before is not None:
-            spill = self._local(before)[1][0, :, self.chunk_size :]
+        if (
+            axis_name is not None
+        ):  # the first part, whose first chunk fades in from nothing, does not use it
+            last = jax.tree.map(lambda leaf: leaf[-1:], frames)
+            spill = to_neighbour(self._local(last)[1][0, :, self.chunk_size :], axis_name, 1)
         given = frames, index, *self._mix(sums, index)
         _, y = self._loop(partial(_outputs_of_chunks, deterministic=deterministic), spill, given)
         return join(y, x.shape[1])
