@@ -92,7 +92,7 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
     """Waits for the processes; after a failure the others have `GRACE` to end, and which was first is returned."""
     failed: list[int] = []
     end = float("inf")
-    while any(process.poll() is None for process in processes) and time.monotonic() < end:
+    while None in [process.poll() for process in processes] and time.monotonic() < end:
         time.sleep(0.05)
         fresh = [i for i, p in enumerate(processes) if p.returncode and i not in failed]
         if fresh and not failed:
