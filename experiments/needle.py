@@ -23,8 +23,8 @@ on documents of the test split, up to twice as long as any it was trained on. Wh
   weights bounded to e^±24 in place of e^±12); with two they learn to match keys in 500 to 1,000, and more in 100 each.
 - With all magnitudes near 1 at the start, and chunks of 256, short documents were learned as fast, but each longer
   length anew: 0.35 of the first 100 documents of 65,536 bytes, and after all training 0.91 of 200 of 131,072, 0.53 of
-  32,768. Over 256 bytes low frequencies, and means over chunks, are as good as the mean; over 131,072 they are not. Hence
-  `start_as_mean`: frequencies other than 0, and the bridge, start at e^−6 and are raised slowly.
+  32,768. Over 256 bytes low frequencies, and means over chunks, are as good as the mean; over 131,072 they are not.
+  Hence `start_as_mean`: frequencies other than 0, and the bridge, start at e^−6 and are raised slowly.
 """
 
 import argparse
