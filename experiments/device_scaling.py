@@ -1,5 +1,9 @@
 """Training on 1, 2, 4 and 8 devices, and on 2 processes of 2: the same parameters, and what the devices exchange.
 
+Found: parameters after 50 steps differ by at most 3e-6 (target 1e-5). Split rows send what they must (×1.00) in every
+    strategy, with sharded parameters ×1.53; causal parts ×1.00 on 2 devices, 1.18 on 4, 1.46 on 8, as each gets the
+    states of all and not of its neighbour alone; parts both ways ×2.11, 1.54, 1.25. No program gathers a sequence.
+Time: 5 minutes on 2 cores
 Command: python -m experiments.device_scaling
 
 The devices are parts of one CPU, made by XLA: what is measured is that the results agree and what is sent, no speed.

@@ -4,6 +4,11 @@ Claim: the loss in bfloat16 is that in float32, to within what two seeds differ 
 Command: resonance-jax train mixed_precision --seeds 0 1 2 --results experiments/results/mixed_precision.json
     resonance-jax train mixed_precision --seeds 0 1 2 --dtype bfloat16 --out runs/bfloat16
     --results experiments/results/mixed_precision_bfloat16.json
+Hardware: one core of a CPU, a training on the other
+Time: 3 and 4 minutes
+Score: test loss 0.163 ± 0.005 in float32 and 0.158 ± 0.003 in bfloat16 (ResonanceNet), 0.157 ± 0.004 and 0.158 ± 0.004
+    (LongContextResonanceNet); accuracy 0.943 ± 0.002 and 0.946 ± 0.002, 0.943 ± 0.002 and 0.944 ± 0.002. On this CPU
+    bfloat16 takes 1.2 times as long, and 8 to 13 % less memory. Paths in the files' commands were shortened by hand.
 Data: UCR, 3,601 training and 1,320 test series of 500 samples.
 """
 
