@@ -8,7 +8,7 @@ frequencies, `m` kernel length, `h` and `w` image height and width, `c` input ch
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Complex, Float, Inexact, Integer
+from jaxtyping import Bool, Complex, Float, Inexact, Integer, Real
 
 Array = jax.Array | np.ndarray
 
@@ -73,3 +73,7 @@ ChannelSequence = Float[Array, "d b t"]
 ProjectedChannels = Float[Array, "o b t"]
 TokenSequence = Integer[Array, "*b t"]
 TokenLogits = Float[Array, "*b t v"]
+Images = Float[Array, "*b h w d"]
+ImageWeights = Complex[Array, "k l d"]
+ColumnInterference = Complex[Array, "l l"]
+StaticVector = Real[np.ndarray, "_"]

@@ -31,6 +31,8 @@ LABELS: Mapping[str, str] = {
     "groups": "other",
     "code_bias": "other",
     "interference": "other",
+    "row_interference": "other",
+    "column_interference": "other",
     "frequency_logit": "other",
     "gate_logit": "other",
     "rotation_matrix": "other",
