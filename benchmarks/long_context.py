@@ -129,7 +129,10 @@ def run_row(name: str, kind: str, length: int, limit: float) -> dict[str, Any]:
     """Measures a row in a process of its own; one that fails says of what."""
     command = [sys.executable, "-m", "benchmarks.long_context", "--row", name, kind, str(length)]
     try:
-        environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {FLAGS[name]}"}
+        flags = (
+            f"{os.environ.get('XLA_FLAGS', '')} {FLAGS[name]}".strip()
+        )  # of blanks alone is a file's name
+        environment = os.environ | {"XLA_FLAGS": flags}
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=4 * limit + 300, env=environment
         )

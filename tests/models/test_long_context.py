@@ -150,7 +150,8 @@ def plan(state, batch, training):
 
 @pytest.mark.end_to_end
 def test_the_estimate_of_memory_is_the_plan_of_the_program():
-    config = make_config(num_layers=1, max_context_length=4096, chunk_size=512, dropout=0.0)
+    sizes: Any = dict(max_context_length=4096, chunk_size=512, chunks_at_once=0)
+    config = make_config(num_layers=1, mlp_dim=0, dropout=0.0, rematerialize="none", **sizes)
     batch = {"inputs": np.zeros((2, 4096), np.int32), "labels": np.zeros(2, np.int32)}
     optimizer = make_optimizer(TrainConfig(), 10)
     model = LongContextResonanceNet(config)

@@ -17,7 +17,9 @@ def test_a_signal_that_comes_twice_within_a_second_is_one():
 
 def test_a_later_one_ends_the_process_as_ever(monkeypatch):
     monkeypatch.setattr(signals, "ONE_WISH", -1.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup ignores
     with pytest.raises(KeyboardInterrupt), noticed_signals() as flag:
         signal.raise_signal(signal.SIGINT)
         assert flag.received == signal.SIGINT
         signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
