@@ -1,10 +1,11 @@
 """Needles in documents of 131,072 bytes: evidence that lies more than 100,000 bytes apart, put together.
 
-Found: @FOUND@
+Found, one seed: 0.96 of 200 documents of 131,072 bytes (target 0.95) and 1.00 of 4,096; 0.90 of 32,768, which it was
+    not trained at, and 0.37 of 262,144, beyond all lengths of the training.
 Time: half an hour of one core a seed
 Disclosed: seed 0 was run before `model` and `quiet` were fields of the budget, with the same values; they were added to
     the file by hand.
-Command: python -m experiments.needle --linux-doc FOLDER --seeds 0 1
+Command: python -m experiments.needle --linux-doc FOLDER [--seeds 0 1]
     (on a CPU with XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type= MALLOC_MMAP_THRESHOLD_=1073741824
     MALLOC_TRIM_THRESHOLD_=8589934592: half the time, of which a third went to pages fetched anew in every step)
 
