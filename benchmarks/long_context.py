@@ -214,7 +214,9 @@ def main() -> None:
                 last = row
                 if not known:
                     record["rows"].append(row)
-                    record |= environment() | {"xla_flags": FLAGS}
+                    record |= environment() | {
+                        "xla_flags": {"attention, forward": "", "others": FLAGS}
+                    }
                     record |= {"summary": summarize(record["rows"])}
                     options.out.write_text(json.dumps(record, indent=1) + "\n")
                     print(row, flush=True)
