@@ -120,6 +120,7 @@ def test_a_chunk_may_be_hidden_by_a_mask_of_numpy():
     assert outputs.shape == (1, 3) and observed.shape == (1, SIZE)
 
 
+@pytest.mark.end_to_end
 def test_it_goes_on_at_lengths_that_it_was_not_made_for(random_variables):
     model = LongContextResonanceNet(make_config(num_layers=1))
     variables = random_variables(model, np.ones((1, 5), int))

@@ -52,6 +52,7 @@ def empty(model, rows=2):
     return {"hologram": {"memory": {"memory": memory}}}
 
 
+@pytest.mark.end_to_end
 def test_without_memory_the_model_is_bit_for_bit_what_it_was():
     model, without = ResonanceNet(CONFIG), ResonanceNet(WITHOUT)
     x = series()

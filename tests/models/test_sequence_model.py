@@ -179,6 +179,7 @@ def test_gradient_of_a_maximum_goes_to_its_first_observed_step():
     assert gradient[0, :, 0].tolist() == [0, 3, 0, 0]
 
 
+@pytest.mark.end_to_end
 def test_max_pooling_has_a_gradient_however_it_is_compiled(quick_compile):
     """jnp.max gave NaN here: compiled so, its operand and its result were rounded differently."""
     config = TransformerConfig(1, 10, hidden_dim=4, num_layers=1, pooling="mean_max", patch_size=2)

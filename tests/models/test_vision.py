@@ -51,6 +51,7 @@ def usual(images):
     return jax.jit(model.apply), draw(model, images)
 
 
+@pytest.mark.end_to_end
 def test_every_parameter_is_learned(images, usual):
     apply, variables = usual
     gradient = jax.jit(jax.grad(lambda v: jnp.sum(jnp.sin(apply(v, images)))))(variables)

@@ -82,6 +82,7 @@ def test_resonance_and_its_gradients(off_grid):
         assert_close(gradient, expected)
 
 
+@pytest.mark.end_to_end
 def test_causal_resonance_and_its_gradients():
     bank = ring_bank(jax.random.key(0), 2, 3, max_radius=0.999)
     state = initial_state(bank, (2,), FEATURES) + (1 + 2j)

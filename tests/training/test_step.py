@@ -232,6 +232,7 @@ def test_unknown_loss(tiny_net, optimizer, batch, toy_key):
         init_state(tiny_net, optimizer, toy_key, batch, loss="hinge")
 
 
+@pytest.mark.end_to_end
 def test_bfloat16_is_of_the_activations_alone(quick_compile):
     """The loss is float32's to 16-bit rounding, and is not the same; the state stays float32."""
     model = ResonanceNetConfig(
