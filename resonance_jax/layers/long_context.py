@@ -151,9 +151,8 @@ class LongContextBlock(nn.Module):
         _, own = self._loop(_sums_of_chunks, None, (frames, index))
         sums = of_all(own, axis_name) if self.bidirectional else up_to_each(own, axis_name)
         spill = jnp.zeros_like(frames.after[0])
-        if (
-            axis_name is not None
-        ):  # the first part, whose first chunk fades in from nothing, does not use it
+        if axis_name is not None:
+            # The first part does not use what comes around: its first chunk is not faded.
             last = jax.tree.map(lambda leaf: leaf[-1:], frames)
             spill = to_neighbour(self._local(last)[1][0, :, self.chunk_size :], axis_name, 1)
         given = frames, index, *self._mix(sums, index)

@@ -85,20 +85,6 @@ class VisionConfig:
         check_choice("position", self.position, POSITIONS)
         check_choice("pooling", self.pooling, POOLINGS)
 
-    # What a trainer of classifiers asks of every configuration.
-    head = "classify"
-    vocab_size = 0
-
-    @property
-    def input_dim(self) -> int:
-        """Channels."""
-        return self.input_channels
-
-    @property
-    def output_dim(self) -> int:
-        """Classes."""
-        return self.num_classes
-
 
 class ResonanceVisionNet(nn.Module):
     """Patches, positions, stages of blocks (norm → resonance ⊙ gate → residual → norm → MLP → residual), pool, head.

@@ -163,7 +163,7 @@ def _reach(coordinator: str, process_id: int, timeout: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Asks this process to save and end when its parent is gone, whom the same command would not find training."""
+    """Asks this process to save and end when its parent is gone: the same command would start others beside it."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -54,7 +54,7 @@ def noticed_signals() -> Iterator[SignalFlag]:
         for number, handler in previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         nonlocal last
         if flag.received is None:
             flag.received, last = number, time.monotonic()

@@ -119,6 +119,20 @@ def test_every_option_changes_the_output(images, usual, changes):
     assert np.abs(changed - apply(variables, images)).max() > 1e-3
 
 
+@pytest.mark.end_to_end
+def test_dropout_and_dtype(images, usual):
+    apply, variables = usual
+    model = ResonanceVisionNet(make_config(dropout=0.5), dtype=jnp.bfloat16)
+    call = jax.jit(model.apply, static_argnames="deterministic")
+    exact = apply(variables, images)
+    np.testing.assert_allclose(call(variables, images), exact, atol=0.05 * np.abs(exact).max())
+    first, second = (
+        call(variables, images, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+        for seed in (0, 1)
+    )
+    assert np.abs(first - second).max() > 1e-2
+
+
 @pytest.mark.error_message
 @pytest.mark.parametrize(
     ("changes", "message"),
