@@ -26,6 +26,8 @@ class ResonanceLayer2D(nn.Module):
     Parameters: `log_magnitude`, `phase` [2k − 1, k, d] of W; `row_interference` [2, 2k − 1, 2k − 1] and
     `column_interference` [2, k, k], real and imaginary parts of A and B. Fewer where the reference image, or
     without one the image that it was initialised with, has fewer; smaller images use those that they have.
+    With the collection "intermediates" mutable, `row_frequencies` [2k − 1] and `column_frequencies` [k] are recorded,
+    in cycles per pixel.
 
     Attributes:
         features: d.
@@ -83,6 +85,9 @@ class ResonanceLayer2D(nn.Module):
             )
         rows = np.arange(most[0]) - (most[0] - 1) // 2
         columns = np.arange(most[1])
+        over = reference if self.reference_shape else size
+        self.sow("intermediates", "row_frequencies", jnp.asarray(rows / over[0], jnp.float32))
+        self.sow("intermediates", "column_frequencies", jnp.asarray(columns / over[1], jnp.float32))
         options: dict[str, Any] = dict(unselected=self.unselected)
         if self.reference_shape and tuple(reference) != size:
             f, g = rows / reference[0], columns / reference[1]
@@ -123,12 +128,17 @@ class ResonanceLayer2D(nn.Module):
 class LocalMixer(nn.Module):
     """Resonance and, beside it, a depthwise convolution of 3 × 3 pixels, for what a few frequencies cannot see.
 
+        out_yx = r_yx + Σ_ij w_ij ⊙ u_{y+i−1, x+j−1}
+
+    with zeros beyond the edges. A sum of nine products: on CPUs XLA takes 40 times as long for the same as a
+    convolution by groups (128 images of 13 × 13 × 32 on one core: 28 against 0.7 ms, with gradients 121 against 13).
+
     Attributes:
-        resonance: a module called as resonance(x, mask, deterministic=…).
+        resonance: a module called as resonance(x, mask, deterministic=…); None is the convolution alone.
         dtype, param_dtype: as in `ResonanceLayer2D`.
     """
 
-    resonance: nn.Module
+    resonance: nn.Module | None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -136,16 +146,16 @@ class LocalMixer(nn.Module):
     def __call__(self, x: Images, mask: None = None, *, deterministic: bool = True) -> Images:
         """Maps x [b, h, w, d] to y [b, h, w, d]."""
         x = jnp.asarray(x, self.dtype or x.dtype)
-        features = x.shape[-1]
-        local = nn.Conv(
-            features,
-            (3, 3),
-            feature_group_count=features,
-            use_bias=False,
-            dtype=x.dtype,
-            param_dtype=self.param_dtype,
-            name="filter",
-        )(x)
+        height, width, features = x.shape[1:]
+        start = nn.initializers.normal(1 / 3)  # nine of them keep the variance
+        kernel = self.param("kernel", start, (3, 3, features), self.param_dtype)
+        kernel = jnp.asarray(kernel, x.dtype)
+        around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        local = jnp.zeros_like(x)
+        for i, j in np.ndindex(3, 3):
+            local += around[:, i : i + height, j : j + width] * kernel[i, j]
+        if self.resonance is None:
+            return local
         return local + self.resonance(x, mask, deterministic=deterministic)
 
 
@@ -153,7 +163,8 @@ class ResonanceBlock2D(nn.Module):
     """A `MixerBlock` around resonance of images, with a gate.
 
     Attributes:
-        features, num_frequencies, reference_shape, use_interference: of `ResonanceLayer2D`.
+        features, num_frequencies, reference_shape, use_interference: of `ResonanceLayer2D`; no frequencies leave the
+            convolution of a `LocalMixer` alone, to compare with.
         dropout, dtype, param_dtype: of both.
         local: a `LocalMixer` beside it.
         mlp_dim: hidden width of the MLP; 0 leaves it out.
@@ -173,17 +184,21 @@ class ResonanceBlock2D(nn.Module):
     def __call__(self, x: Images, mask: None = None, *, deterministic: bool = True) -> Images:
         """Maps x [b, h, w, d] to y [b, h, w, d]."""
         dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        mixer: nn.Module = ResonanceLayer2D(
-            self.features,
-            self.num_frequencies,
-            reference_shape=self.reference_shape,
-            use_interference=self.use_interference,
-            post_norm=False,
-            name="resonance",
-            **dtypes,
-        )
+        mixer: nn.Module | None = None
+        if self.num_frequencies:
+            mixer = ResonanceLayer2D(
+                self.features,
+                self.num_frequencies,
+                reference_shape=self.reference_shape,
+                use_interference=self.use_interference,
+                post_norm=False,
+                name="resonance",
+                **dtypes,
+            )
         if self.local:
             mixer = LocalMixer(mixer, name="local", **dtypes)
+        if mixer is None:
+            raise ValueError("a block needs num_frequencies of at least 1, or local=True.")
         block = MixerBlock(
             mixer, self.mlp_dim, gate=True, dropout=self.dropout, name="block", **dtypes
         )

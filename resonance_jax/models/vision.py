@@ -35,7 +35,7 @@ class VisionConfig:
     patch_stride: int = 2
     """Pixels between two tokens, at most patch_size."""
     num_frequencies: int = 7
-    """Waves of 0 … k − 1 cycles along either axis, fewer where a stage has fewer."""
+    """Waves of 0 … k − 1 cycles along either axis, fewer where a stage has fewer; 0 leaves the local filter alone."""
     frequencies: str = "per_image"
     """What is kept at other sizes: cycles "per_image", for images that were scaled, or "per_pixel", for larger or
     smaller parts of the world."""
@@ -52,15 +52,36 @@ class VisionConfig:
     dropout: float = 0.1
     """Rate inside blocks and before the head."""
 
+    @property
+    def head(self) -> str:
+        """Always "classify"."""
+        return "classify"
+
+    @property
+    def input_dim(self) -> int:
+        """Its `input_channels`, by the name that the trainer knows."""
+        return self.input_channels
+
+    @property
+    def output_dim(self) -> int:
+        """Its `num_classes`, by the name that the trainer knows."""
+        return self.num_classes
+
+    @property
+    def vocab_size(self) -> int:
+        """Always 0: inputs are real."""
+        return 0
+
     def __post_init__(self):
         """Checks each field."""
+        for name in ("image_shape", "stages"):  # lists where they come from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in (
             "num_classes",
             "input_channels",
             "hidden_dim",
             "patch_size",
             "patch_stride",
-            "num_frequencies",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -76,6 +97,10 @@ class VisionConfig:
             raise ValueError(
                 f"image_shape must be (height, width) of at least patch_size = {self.patch_size}, got "
                 f"{self.image_shape}."
+            )
+        if self.num_frequencies < 0 or not (self.num_frequencies or self.local):
+            raise ValueError(
+                f"num_frequencies must be at least 1, or 0 with local=True, got {self.num_frequencies}."
             )
         if self.mlp_ratio < 0 or not 0 <= self.dropout < 1:
             raise ValueError(

@@ -78,7 +78,7 @@ def test_every_parameter_is_learned(images, random_variables):
     mixer: Any = LocalMixer(make_layer(post_norm=True))
     variables = random_variables(mixer, images)
     gradient = jax.jit(jax.grad(lambda v: jnp.sum(jnp.sin(mixer.apply(v, images)))))(variables)
-    assert set(gradient["params"]) == {"filter", "resonance"}
+    assert set(gradient["params"]) == {"kernel", "resonance"}
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 

@@ -106,6 +106,10 @@ def test_a_smooth_picture_drawn_larger_is_seen_as_the_same_per_image_alone():
     "changes",
     [
         {"local": False},
+        {"num_frequencies": 2},
+        {"num_frequencies": 0},
+        {"patch_stride": 3},
+        {"image_shape": (15, 15)},
         {"interference": False},
         {"position": "none"},
         {"mlp_ratio": 0},
@@ -142,6 +146,7 @@ def test_dropout_and_dtype(images, usual):
         ({"patch_stride": 4}, "would skip pixels"),
         ({"image_shape": (2, 12)}, "of at least patch_size = 3"),
         ({"dropout": 1.0}, "dropout in"),
+        ({"num_frequencies": 0, "local": False}, "0 with local=True"),
         ({"frequencies": "per_mile"}, "per_image, per_pixel"),
         ({"position": "sinusoidal"}, "learned, none"),
         ({"pooling": "sum"}, "mean, max, mean_max"),
