@@ -59,7 +59,10 @@ def config_of(name, model):
 
 
 def shrink(config):
-    small = dataclasses.replace(config.model, hidden_dim=4, num_layers=1, mlp_dim=4)
+    known = {field.name for field in dataclasses.fields(config.model)}
+    sizes = {"hidden_dim": 4, "num_layers": 1, "mlp_dim": 4, "stages": (1, 1)}
+    few = {name: size for name, size in sizes.items() if name in known}
+    small = dataclasses.replace(config.model, **few)
     return dataclasses.replace(config, model=small, num_epochs=1, batch_size=BATCH)
 
 

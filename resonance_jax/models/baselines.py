@@ -12,6 +12,7 @@ from resonance_jax.models.long_context import LongContextConfig, LongContextReso
 from resonance_jax.models.quaternion_net import QRHNet, QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
+from resonance_jax.models.vision import ResonanceVisionNet, VisionConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,16 +130,17 @@ class FNet(SequenceModel):
         return FourierMixing()
 
 
-MODELS: dict[str, tuple[type[SequenceConfig], type[SequenceModel]]] = {
+MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     "resonance": (ResonanceNetConfig, ResonanceNet),
     "transformer": (TransformerConfig, Transformer),
     "fnet": (FNetConfig, FNet),
     "qrh": (QRHNetConfig, QRHNet),
     "long_context": (LongContextConfig, LongContextResonanceNet),
+    "vision": (VisionConfig, ResonanceVisionNet),
 }
 
 
-def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
+def make_model(config: Any, **dtypes: Any) -> nn.Module:
     """Returns the module that a configuration belongs to.
 
     Args:
@@ -150,7 +152,7 @@ def make_model(config: SequenceConfig, **dtypes: Any) -> SequenceModel:
     return MODELS[model_name(config)][1](config, **dtypes)
 
 
-def model_name(config: SequenceConfig) -> str:
+def model_name(config: Any) -> str:
     """Returns the key of `MODELS`, such as "resonance".
 
     Raises:

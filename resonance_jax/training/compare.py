@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from resonance_jax.data.dataset import load_dataset
 from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.image_spectrum import ImageSpectrum
 from resonance_jax.training.loop import load_run, run_directory, train_and_evaluate
 from resonance_jax.training.plots import LayerSpectrum
 from resonance_jax.training.processes import is_first
@@ -69,17 +70,19 @@ def run_directories(configs: Sequence[Any], root: str | Path) -> list[Path]:
     return folders
 
 
-def read_spectra(run_dir: str | Path, data_dir: str | Path | None = None) -> list[LayerSpectrum]:
+def read_spectra(
+    run_dir: str | Path, data_dir: str | Path | None = None
+) -> list[LayerSpectrum | ImageSpectrum]:
     """Reads the learned spectra of a run's latest checkpoint, at the length of its test series.
 
     Args:
         run_dir: folder of the run.
         data_dir: folder of the data; None takes the configuration's.
     Returns:
-        One `LayerSpectrum` a layer; empty for a model without resonance layers.
+        One `LayerSpectrum`, or `ImageSpectrum`, a layer; empty for a model without resonance layers.
     """
     config, model, variables = load_run(run_dir)
-    if config.model_name != "resonance":
+    if config.model_name not in ("resonance", "vision"):
         return []
     row = load_dataset(config.dataset, data_dir or config.data_dir).test.inputs[:1]
     _, recorded = model.apply(variables, jnp.asarray(row), mutable=["intermediates"])

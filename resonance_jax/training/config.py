@@ -8,6 +8,7 @@ from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig
 from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.models.vision import VisionConfig
 from resonance_jax.training.fields import (
     DEVICE_RULES,
     Rule,
@@ -23,7 +24,14 @@ from resonance_jax.training.fields import (
     to_plain,
 )
 
-ModelConfig = ResonanceNetConfig | TransformerConfig | FNetConfig | QRHNetConfig | LongContextConfig
+ModelConfig = (
+    ResonanceNetConfig
+    | TransformerConfig
+    | FNetConfig
+    | QRHNetConfig
+    | LongContextConfig
+    | VisionConfig
+)
 
 SCHEDULES = ("cosine", "constant")
 DTYPES = ("float32", "bfloat16")

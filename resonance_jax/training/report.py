@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from resonance_jax.training import html, plots, summary
+from resonance_jax.training import html, image_spectrum, plots, summary
+from resonance_jax.training.image_spectrum import ImageSpectrum
 from resonance_jax.training.plots import LayerSpectrum
 from resonance_jax.training.result import write_atomically
 from resonance_jax.training.summary import COLUMNS, Run, read_run, summarize
@@ -26,7 +28,7 @@ from resonance_jax.training.summary import COLUMNS, Run, read_run, summarize
 
 def collect_spectra(
     params: Mapping[str, Any], intermediates: Mapping[str, Any]
-) -> list[LayerSpectrum]:
+) -> list[LayerSpectrum | ImageSpectrum]:
     """Reads the spectral weights of every layer out of a model's parameters.
 
     Args:
@@ -35,9 +37,10 @@ def collect_spectra(
             [2, k, k] (real, imaginary).
         intermediates: the nested `variables["intermediates"]` of a call with that collection
             mutable: `frequencies` at the same path, a tuple ending in [k], cycles per sample;
-            where there is a `gate` [k] too, the frequencies at which it is 0 are left out.
+            where there is a `gate` [k] too, the frequencies at which it is 0 are left out. Of a layer of images,
+            with weights [k, l, d], `row_frequencies` [k] and `column_frequencies` [l], cycles per pixel.
     Returns:
-        One `LayerSpectrum` a layer in the order of the parameters; `phase` as stored, not wrapped.
+        One `LayerSpectrum` or `ImageSpectrum` a layer in the order of the parameters; `phase` as stored, not wrapped.
         Of a magnitude or phase that a layer does not have, the 1 or 0 at which it is fixed.
     Raises:
         ValueError: if a layer recorded no frequencies, or not one for each of its weights.
@@ -48,7 +51,7 @@ def collect_spectra(
 def write_report(
     path: str | os.PathLike,
     runs: Sequence[str | os.PathLike],
-    spectra: Mapping[Any, Sequence[LayerSpectrum]] | None = None,
+    spectra: Mapping[Any, Sequence[LayerSpectrum | ImageSpectrum]] | None = None,
     *,
     title: str | None = None,
     command: str | None = None,
@@ -91,7 +94,7 @@ def write_report(
 
 
 def write_inspection(
-    path: str | os.PathLike, spectra: Sequence[LayerSpectrum], title: str
+    path: str | os.PathLike, spectra: Sequence[LayerSpectrum | ImageSpectrum], title: str
 ) -> list[Path]:
     """Writes the learned spectra of one model as a page, and each layer as a PNG beside it.
 
@@ -106,7 +109,7 @@ def write_inspection(
     for index, spectrum in enumerate(spectra):
         name = re.sub(r"[^A-Za-z0-9_]+", "-", spectrum.name).strip("-") or "layer"
         png = path.with_name(f"{path.stem}-{index:02d}-{name}.png")
-        write_atomically(png, plots.png_bytes(plots.layer_spectrum(spectrum)))
+        write_atomically(png, plots.png_bytes(_draw_spectrum(spectrum)))
         written.append(png)
     page = html.page(title, [_spectrum_table(spectra), _spectrum_figures(spectra)])
     write_atomically(path, page)
@@ -135,7 +138,7 @@ def format_table(results: Iterable[Any]) -> Table:
 
 def _walk_spectra(
     params: Mapping[str, Any], recorded: Any, path: tuple[str, ...]
-) -> Iterator[LayerSpectrum]:
+) -> Iterator[LayerSpectrum | ImageSpectrum]:
     recorded = recorded if isinstance(recorded, Mapping) else {}
     leaves = {name for name, child in params.items() if not isinstance(child, Mapping)}
     if leaves & {"log_magnitude", "phase", "real"}:
@@ -147,8 +150,13 @@ def _walk_spectra(
 
 def _read_spectrum(
     params: Mapping[str, Any], recorded: Mapping[str, Any], name: str
-) -> LayerSpectrum:
+) -> LayerSpectrum | ImageSpectrum:
     magnitude, phase = _polar_weights(params)
+    if recorded.get("row_frequencies"):
+        rows, columns = (
+            np.asarray(recorded[f"{axis}_frequencies"][-1]) for axis in ("row", "column")
+        )
+        return ImageSpectrum(name, rows, columns, magnitude, phase)
     if not recorded.get("frequencies"):
         raise ValueError(
             f"{name} recorded no frequencies: pass the intermediates of "
@@ -227,28 +235,36 @@ def _confusions(runs: Sequence[Run]) -> str:
     return f'{head}<div class="grid">{figures}</div>' if figures else ""
 
 
-def _spectra_section(run: Run, spectra: Sequence[LayerSpectrum]) -> str:
+def _spectra_section(run: Run, spectra: Sequence[LayerSpectrum | ImageSpectrum]) -> str:
     inner = _spectrum_table(spectra) + _spectrum_figures(spectra)
     return f"<h2>Learned spectra: {escape(run.title)}</h2>{inner}"
 
 
-def _spectrum_figures(spectra: Sequence[LayerSpectrum]) -> str:
-    return "".join(
-        html.figure(plots.layer_spectrum(s), f"Spectrum of {s.name}", "") for s in spectra
-    )
+def _spectrum_figures(spectra: Sequence[LayerSpectrum | ImageSpectrum]) -> str:
+    return "".join(html.figure(_draw_spectrum(s), f"Spectrum of {s.name}", "") for s in spectra)
 
 
-def _spectrum_table(spectra: Sequence[LayerSpectrum]) -> str:
+def _draw_spectrum(spectrum: LayerSpectrum | ImageSpectrum) -> Figure:
+    if isinstance(spectrum, ImageSpectrum):
+        return image_spectrum.draw(spectrum)
+    return plots.layer_spectrum(spectrum)
+
+
+def _spectrum_table(spectra: Sequence[LayerSpectrum | ImageSpectrum]) -> str:
     columns = ["layer", "k", "features", "lowest", "highest", "strongest", "mean magnitude"]
     body = ""
     for one in spectra:
-        strongest = one.frequencies[int(np.argmax(one.magnitude.mean(axis=1)))]
+        strongest = one.frequencies[int(np.argmax(one.magnitude.mean(axis=-1)))]
         ends = one.frequencies.min(), one.frequencies.max()
         numbers = [f"{value:.4g}" for value in (*ends, strongest, one.magnitude.mean())]
-        cells = (one.name, *map(str, one.magnitude.shape), *numbers)
+        *waves, features = map(str, one.magnitude.shape)
+        cells = (one.name, " × ".join(waves), features, *numbers)
         body += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    note = "k frequencies, in cycles per sample; the strongest has the largest mean magnitude."
+    note = (
+        "k frequencies, in cycles per sample or, of images, per pixel (of a wave that runs aslant, along it); the "
+        "strongest has the largest mean magnitude."
+    )
     table = f"<table><caption>{note}</caption><thead><tr>{head}</tr></thead>{body}</table>"
     return f'<div class="wide">{table}</div>'
 
