@@ -1,0 +1,285 @@
+"""All 51 sets of the UCR archive that one package ships, by one fixed rule: no choice is made for a set.
+
+Claim: one network a set comes near the published InceptionTime, which is five.
+Command: python -m experiments.ucr [--seeds 0 1 2] [--sets Coffee Beef ...] [--plot]
+Data: the official splits. Beside ours: HIVE-COTE 2, InceptionTime, WEASEL 2.0 and FreshPRINCE as published (aeon's
+    files, fold 0, which is the official split), and one nearest neighbour by Euclidean distance, computed here. The
+    published figures leave out sets of unequal lengths; all are compared on the sets that all have.
+
+The rule: tokens of four strides, each stride a 96th of the series; 2,000 updates of 32 series, or 4 passes where those
+are more; jitter and scaling. The few settings were chosen on a quarter of the training split, held out, of six sets.
+
+References:
+    Middlehurst et al., Bake off redux, arXiv:2304.13029 (the published figures).
+    Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006).
+"""
+
+import argparse
+import csv
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import rankdata, wilcoxon
+
+from experiments.result_file import ResultFile, open_results, work
+from resonance_jax.data.dataset import load_dataset
+from resonance_jax.data.installed import installed_file
+from resonance_jax.data.ucr import SETS
+from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.loop import train_and_evaluate
+from resonance_jax.training.plots import INK, PALETTE
+
+RESULTS = Path(__file__).parent / "results" / "ucr.json"
+PUBLISHED = {
+    "HIVE-COTE 2": "HC2",
+    "InceptionTime": "InceptionTime",
+    "WEASEL 2.0": "WEASEL-2.0",
+    "FreshPRINCE": "FreshPRINCE",
+}
+TUNED = ("CricketX", "ChlorineConcentration", "ECG5000", "FaceAll", "Fish", "FiftyWords")
+BATCH, UPDATES, PASSES = 32, 2000, 4
+OURS, NEIGHBOUR = "resonance", "1-NN, Euclidean"
+
+
+def make_config(name: str, seed: int = 0, **changes: Any) -> TrainConfig:
+    """Returns the configuration that the rule gives a set; changes are fields of the model or the run."""
+    facts = SETS[name]
+    stride = -(-facts.length // 96)
+    model: dict[str, Any] = dict(
+        input_dim=1,
+        output_dim=facts.classes,
+        hidden_dim=48,
+        num_layers=3,
+        mlp_dim=96,
+        num_frequencies=24,
+        patch_size=4 * stride,
+        patch_stride=stride,
+        pooling="mean_max",
+        position="learned",
+        dropout=0.2,
+    )
+    run = {name: changes.pop(name) for name in tuple(changes) if name not in model}
+    rows = facts.train - round(facts.train * run.get("validation_fraction", 0))
+    batch = min(BATCH, rows)
+    options: dict[str, Any] = dict(
+        batch_size=batch,
+        num_epochs=max(PASSES, math.ceil(UPDATES / (rows // batch))),
+        learning_rate=2e-3,
+        learning_rate_magnitude=2e-3,
+        learning_rate_phase=2e-3,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+        augment=("jitter", "scale"),
+        ema_decay=0.99,
+        eval_every=100_000,  # only at the end
+        checkpoint_every=100_000,
+    )
+    return TrainConfig(
+        experiment="ucr",
+        dataset=name,
+        model=ResonanceNetConfig(**(model | changes)),
+        seed=seed,
+        **(options | run),
+    )
+
+
+def nearest_neighbour(name: str, folder: Path | None = None) -> float:
+    """Returns the accuracy of the nearest training series; missing samples count as the mean."""
+    data = load_dataset(name, folder)
+    train, test = (split.inputs[..., 0].astype(np.float64) for split in (data.train, data.test))
+    squared = (train**2).sum(axis=1) - 2 * test @ train.T
+    return float((data.train.labels[squared.argmin(axis=1)] == data.test.labels).mean())
+
+
+def read_published(folder: Path | None = None) -> dict[str, dict[str, float]]:
+    """Reads the published accuracies on the official splits, {method: {set: accuracy}}.
+
+    Raises:
+        FileNotFoundError: if the package aeon is not installed and no folder with its files is named.
+    """
+    table = {}
+    for method, stem in PUBLISHED.items():
+        file = f"{stem}_accuracy.csv"
+        inside = f"aeon/testing/example_results_files/classification/accuracy/{file}"
+        path = installed_file("aeon", inside) if folder is None else folder / file
+        if path is None or not path.is_file():
+            raise FileNotFoundError(
+                f"no {file}: pip install --no-deps --require-hashes -r experiments/requirements-data.txt"
+            )
+        rows = csv.reader(path.read_text("utf-8").splitlines())
+        next(rows)
+        table[method] = {row[0]: float(row[1]) for row in rows if row and row[0] in SETS}
+    return table
+
+
+class Results(ResultFile):
+    """The JSON file of this experiment: "runs" of ours and "neighbours"."""
+
+    TABLES = ("runs", "neighbours")
+
+
+def run(results: Results, folder: Path | None, name: str, seed: int) -> None:
+    """Trains on a set, unless the file has it."""
+    if results.find("neighbours", set=name) is None:
+        results.add("neighbours", {"set": name}, {"accuracy": nearest_neighbour(name, folder)})
+    if results.find("runs", set=name, seed=seed):
+        return
+    config = make_config(name, seed, data_dir=None if folder is None else str(folder))
+    with tempfile.TemporaryDirectory() as run_dir:
+        found = train_and_evaluate(config, run_dir, progress=False)
+    values = {
+        "accuracy": found.test_accuracy,
+        "loss": found.test_loss,
+        "parameters": found.parameters,
+        "train_seconds": round(found.train_seconds, 1),
+        "commit": found.commit,
+    }
+    results.add("runs", {"set": name, "seed": seed}, values)
+    print(f"  {name} {found.test_accuracy:.4f}", flush=True)
+
+
+def collect(record: Mapping[str, Any], folder: Path | None = None) -> dict[str, dict[str, float]]:
+    """Returns {method: {set: accuracy}}, ours as means over the seeds."""
+    seeds: dict[str, list[float]] = {}
+    for row in record["runs"]:
+        seeds.setdefault(row["set"], []).append(row["accuracy"])
+    ours = {name: float(np.mean(values)) for name, values in seeds.items()}
+    neighbours = {row["set"]: row["accuracy"] for row in record["neighbours"]}
+    return {OURS: ours, NEIGHBOUR: neighbours} | read_published(folder)
+
+
+def shared(table: Mapping[str, Mapping[str, float]]) -> tuple[list[str], np.ndarray]:
+    """Returns the sets that all methods have and their accuracies [sets, methods]."""
+    names = sorted(set.intersection(*(set(of) for of in table.values())))
+    return names, np.array([[of[name] for of in table.values()] for name in names])
+
+
+def mean_ranks(accuracies: np.ndarray) -> np.ndarray:
+    """Returns each method's mean rank, 1 the best; ties share theirs."""
+    return rankdata(-accuracies, axis=1).mean(axis=0)
+
+
+def cliques(accuracies: np.ndarray, level: float = 0.05) -> list[list[int]]:
+    """Returns groups of neighbours in rank that do not differ, by Wilcoxon's signed ranks with Holm's correction."""
+    order = np.argsort(mean_ranks(accuracies), kind="stable")
+    pairs = [(i, j) for i in range(len(order)) for j in range(i + 1, len(order))]
+    values = []
+    for i, j in pairs:
+        a, b = accuracies[:, order[i]], accuracies[:, order[j]]
+        values.append(1.0 if np.array_equal(a, b) else float(wilcoxon(a, b)[1]))
+    differ, rejecting = set(), True
+    for count, index in enumerate(np.argsort(values, kind="stable")):
+        rejecting = rejecting and values[index] < level / (len(pairs) - count)
+        if rejecting:
+            differ.add(pairs[index])
+    groups = []
+    for i in range(len(order)):
+        j = i
+        while j + 1 < len(order) and not any((m, j + 1) in differ for m in range(i, j + 1)):
+            j += 1
+        if j > i and not any(set(range(i, j + 1)) <= set(group) for group in groups):
+            groups.append(list(range(i, j + 1)))
+    return [[int(order[place]) for place in group] for group in groups]
+
+
+def draw(record: Mapping[str, Any], folder: Path | None = None) -> Figure:
+    """Draws mean ranks on a line, best to the left; a bar joins methods that do not differ."""
+    table = collect(record, folder)
+    methods, (names, accuracies) = list(table), shared(table)
+    ranks, means = mean_ranks(accuracies), accuracies.mean(axis=0)
+    figure = Figure(figsize=(8.0, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hlines(0, 1, len(methods), color=INK)
+    for place, method in enumerate(np.argsort(ranks, kind="stable")):
+        left = place < len(methods) / 2
+        height = -0.75 - 0.5 * (place if left else len(methods) - 1 - place)
+        end = 0.7 if left else len(methods) + 0.3
+        rank = float(ranks[method])
+        color = PALETTE[1] if methods[method] == OURS else INK
+        axes.plot([rank, rank, end], [0, height, height], color=color, linewidth=1.2)
+        text = f"{methods[method]}  {ranks[method]:.2f}  ({means[method]:.3f})"
+        side = "right" if left else "left"
+        axes.text(end, height, f" {text} ", ha=side, va="center", fontsize=9, color=color)
+    for level, group in enumerate(cliques(accuracies)):
+        ends = ranks[group].min() - 0.04, ranks[group].max() + 0.04
+        axes.hlines(-0.15 - 0.12 * level, *ends, color=INK, linewidth=4)
+    for rank in range(1, len(methods) + 1):
+        axes.text(rank, 0.12, str(rank), ha="center", fontsize=9, color=INK)
+    axes.set(xlim=(-1.6, len(methods) + 2.6), ylim=(-0.9 - 0.5 * len(methods) / 2, 0.5))
+    axes.set_axis_off()
+    axes.set_title(
+        f"Mean rank on {len(names)} UCR sets (mean accuracy); bars join what does not differ, p > 0.05",
+        fontsize=10,
+        color=INK,
+    )
+    return figure
+
+
+def print_table(table: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints each method's mean accuracy and rank on the sets that all have, and ours on all."""
+    names, accuracies = shared(table)
+    ranks = mean_ranks(accuracies)
+    print(f"{len(names)} sets that all have:")
+    for column in np.argsort(ranks, kind="stable"):
+        method = list(table)[column]
+        best = int((accuracies[:, column] == accuracies.max(axis=1)).sum())
+        print(
+            f"  {method:16} accuracy {accuracies[:, column].mean():.4f}  rank {ranks[column]:.2f}  best or level {best}"
+        )
+    for method in (OURS, NEIGHBOUR):
+        values = list(table[method].values())
+        print(f"all {len(values)} sets: {method} {np.mean(values):.4f}")
+
+
+def tune(trials: Sequence[str], folder: Path | None) -> None:
+    """Prints the accuracy of each trial, "name=value,…", on a held-out quarter of the training split of TUNED."""
+    for trial in trials:
+        pairs = (pair.split("=") for pair in trial.split(",") if pair)
+        changes = {name: _number(value) for name, value in pairs}
+        found = []
+        for name in TUNED:
+            place = None if folder is None else str(folder)
+            options: dict[str, Any] = dict(validation_fraction=0.25, data_dir=place) | changes
+            with tempfile.TemporaryDirectory() as run_dir:
+                result = train_and_evaluate(make_config(name, **options), run_dir, progress=False)
+            found.append(result.validation_accuracy or 0.0)
+        print(f"{np.mean(found):.4f} {[round(x, 3) for x in found]} {trial}", flush=True)
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def main() -> None:
+    """Runs what the file does not have, and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data-dir", type=Path, default=None, help="folder with the archive")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), metavar="SET")
+    parser.add_argument("--tune", nargs="*", default=None, metavar="NAME=VALUE,…", help="trials")
+    options, results = open_results(parser, Results, RESULTS, draw)
+    if options.tune is not None:
+        tune(options.tune, options.data_dir)
+        return
+    # The small ones first: what there is of them can be looked at while the others run.
+    names = sorted(options.sets, key=lambda name: SETS[name].train * SETS[name].length)
+    jobs = [(run, options.data_dir, name, seed) for seed in options.seeds for name in names]
+    work(results, jobs)
+    print_table(collect(results.record))
+
+
+if __name__ == "__main__":
+    main()
