@@ -1,10 +1,12 @@
 """The comparison on the UCR archive: its rule fits every set, its statistics are those of their definitions."""
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import ucr
 from resonance_jax.data.ucr import SETS
+from resonance_jax.models.baselines import make_model
 
 
 def test_the_rule_fits_every_set():
@@ -15,6 +17,14 @@ def test_the_rule_fits_every_set():
         assert config.batch_size <= facts.train and config.model.output_dim == facts.classes
         assert facts.length < 64 or 32 < tokens <= 64, name
         assert ucr.UPDATES <= updates < 8 * ucr.UPDATES, name
+
+
+@pytest.mark.parametrize("name", ["Chinatown", "Crop", "CricketX", "EthanolLevel"])
+def test_series_of_any_length_fit(name):
+    model = make_model(ucr.make_config(name).model)
+    row = np.zeros((1, SETS[name].length, 1), np.float32)
+    outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), row)
+    assert outputs.shape == (1, SETS[name].classes)
 
 
 def test_ranks_share_ties_and_cliques_hold_what_does_not_differ():
