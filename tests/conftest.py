@@ -18,6 +18,25 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("resonance_jax")
 
 
+def pytest_addoption(parser):
+    """Adds --two-cases."""
+    parser.addoption(
+        "--two-cases", action="store_true", help="of each test the first and last case alone"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the cases between."""
+    if not config.getoption("--two-cases"):
+        return
+    cases = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {item for group in cases.values() for item in (group[0], group[-1])}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
 @pytest.fixture
 def x64():
     """Float64 inside one test; nothing is switched globally."""
