@@ -1,7 +1,7 @@
 """Random changes of a training batch that leave its labels true, chosen by name.
 
-Each takes a generator and a batch (dict of inputs [b, t, c] or [b, h, w, c], labels, and mask [b, t]
-if there is one) and returns a new batch of the same shapes and dtypes; the old one stays as it was.
+Each takes a generator and a batch (dict of inputs [b, t, c], [b, h, w, c] or ids [b, t], labels, and mask
+[b, t] if there is one) and returns a new batch of the same shapes and dtypes; the old one stays as it was.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from resonance_jax.data.text import UNKNOWN
+
 Batch = dict[str, np.ndarray]
 Augmentation = Callable[[np.random.Generator, Batch], Batch]
 
 JITTER = np.float32(0.05)  # standard deviation, in units of the training deviation
 LOG_SCALE = 0.1  # standard deviation of the log amplitude
 MAX_SHIFT = 2  # pixels
+HIDDEN = 0.2  # part of the words
 
 
 def circular_shift(rng: np.random.Generator, batch: Batch) -> Batch:
@@ -102,6 +105,15 @@ def cutout(rng: np.random.Generator, batch: Batch) -> Batch:
     return {**batch, "inputs": np.where(hole[..., np.newaxis], np.float32(0), inputs)}
 
 
+def hide_words(rng: np.random.Generator, batch: Batch) -> Batch:
+    """Makes each word unknown (id 1 of `data.text`) with probability 0.2; padding stays."""
+    hidden = rng.random(batch["inputs"].shape) < HIDDEN
+    if "mask" in batch:
+        hidden &= batch["mask"]
+    return {**batch, "inputs": np.where(hidden, np.int32(UNKNOWN), batch["inputs"])}
+
+
+_FOR_WORDS: dict[str, Augmentation] = {"hide_words": hide_words}
 _FOR_SERIES: dict[str, Augmentation] = {"circular_shift": circular_shift, "flip_time": flip_time}
 _FOR_IMAGES: dict[str, Augmentation] = {
     "shift": shift,
@@ -109,7 +121,7 @@ _FOR_IMAGES: dict[str, Augmentation] = {
     "cutout": cutout,
 }
 _FOR_BOTH: dict[str, Augmentation] = {"jitter": jitter, "scale": scale}
-AUGMENTATIONS: dict[str, Augmentation] = {**_FOR_SERIES, **_FOR_IMAGES, **_FOR_BOTH}
+AUGMENTATIONS: dict[str, Augmentation] = _FOR_WORDS | _FOR_SERIES | _FOR_IMAGES | _FOR_BOTH
 
 
 def find_augmentations(names: Sequence[str], input_rank: int) -> tuple[Augmentation, ...]:
@@ -122,15 +134,15 @@ def find_augmentations(names: Sequence[str], input_rank: int) -> tuple[Augmentat
         ValueError: if a name is unknown or doesn't suit the inputs.
     """
     kind, suited = {
-        2: ("token ids", {}),
+        2: ("token ids", _FOR_WORDS),
         3: ("series", _FOR_BOTH | _FOR_SERIES),
         4: ("images", _FOR_BOTH | _FOR_IMAGES),
     }[input_rank]
     for name in names:
         if name not in suited:
             problem = "is not for" if name in AUGMENTATIONS else "is unknown; for"
-            known = f"any of {', '.join(suited)}" if suited else "none"
-            raise ValueError(f"augmentation {name!r} {problem} {kind}: expected {known}.")
+            known = ", ".join(suited)
+            raise ValueError(f"augmentation {name!r} {problem} {kind}: expected any of {known}.")
     return tuple(suited[name] for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Reads labelled documents as word ids: Reuters R8, eight topics of news-wire stories, and 20 Newsgroups.
+"""Reads labelled documents as word ids: Reuters R8 and R52, topics of news-wire stories, and 20 Newsgroups.
 
 References:
     Cachopo, Improving Methods for Single-label Text Categorization (2007): the single-label subsets of Reuters-21578,
@@ -37,6 +37,13 @@ class Collection:
     """Words kept of a document as a `Dataset`."""
 
 
+_R52_CLASSES = """
+acq alum bop carcass cocoa coffee copper cotton cpi cpu crude dlr earn fuel gas gnp gold grain
+heat housing income instal-debt interest ipi iron-steel jet jobs lead lei livestock lumber
+meal-feed money-fx money-supply nat-gas nickel orange pet-chem platinum potato reserves retail
+rubber ship strategic-metal sugar tea tin trade veg-oil wpi zinc
+"""
+
 COLLECTIONS = {
     "reuters_r8": Collection(
         "Reuters R8",
@@ -46,6 +53,15 @@ COLLECTIONS = {
         ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade"),
         vocab_size=2000,
         length=128,
+    ),
+    "reuters_r52": Collection(
+        "Reuters R52",
+        "reuters-r52-{}.tab",
+        "r52-{}-all-terms.txt",
+        {"train": 6532, "test": 2568},
+        tuple(_R52_CLASSES.split()),
+        vocab_size=8000,
+        length=256,
     ),
     "newsgroups": Collection(
         "20 Newsgroups",

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from resonance_jax.data.augment import AUGMENTATIONS, find_augmentations
+from resonance_jax.data.text import PADDING, UNKNOWN
 
 SERIES = ("circular_shift", "flip_time", "jitter", "scale")
 IMAGES = ("shift", "flip_horizontal", "cutout", "jitter", "scale")
@@ -25,7 +26,19 @@ def image_batch():
     return {"inputs": inputs, "labels": np.arange(32, dtype=np.int32)}
 
 
-CASES = [(name, series_batch()) for name in SERIES] + [(name, image_batch()) for name in IMAGES]
+def word_batch():
+    rng = np.random.default_rng(0)
+    batch = {
+        "inputs": rng.integers(2, 50, size=(32, 21)).astype(np.int32),
+        "labels": np.arange(32, dtype=np.int32),
+        "mask": np.arange(21) < rng.integers(5, 22, size=(32, 1)),
+    }
+    batch["inputs"][~batch["mask"]] = PADDING
+    return batch
+
+
+CASES = [("hide_words", word_batch())]
+CASES += [(name, series_batch()) for name in SERIES] + [(name, image_batch()) for name in IMAGES]
 
 
 def apply(name, batch, seed=0):
@@ -33,7 +46,7 @@ def apply(name, batch, seed=0):
 
 
 def test_every_augmentation_is_tested():
-    assert {*SERIES, *IMAGES} == set(AUGMENTATIONS)
+    assert {name for name, _ in CASES} == set(AUGMENTATIONS)
 
 
 @pytest.mark.parametrize(("name", "batch"), CASES)
@@ -47,6 +60,16 @@ def test_changes_inputs_only_and_by_the_seed_alone(name, batch):
     np.testing.assert_array_equal(changed["labels"], batch["labels"])
     assert (changed["inputs"] != batch["inputs"]).any()
     assert (changed["inputs"] != other["inputs"]).any()
+
+
+def test_a_fifth_of_the_words_is_hidden_and_padding_stays():
+    batch = word_batch()
+    changed = apply("hide_words", batch)["inputs"]
+    hidden = changed != batch["inputs"]
+    assert (changed[hidden] == UNKNOWN).all() and (changed[~batch["mask"]] == PADDING).all()
+    assert abs(hidden[batch["mask"]].mean() - 0.2) < 0.05
+    del batch["mask"]
+    assert (apply("hide_words", batch)["inputs"] == UNKNOWN).any()
 
 
 @pytest.mark.parametrize("name", SERIES)
