@@ -153,6 +153,10 @@ class BatchIterator(CountedBatches):
                 f"expected a batch size from 1 to the {len(split)} rows of the split, "
                 f"got {batch_size}."
             )
+        if augment and split.horizon:
+            raise ValueError(
+                f"augmentations do not change targets: expected none of windows to forecast, got {list(augment)}."
+            )
         self._split = split
         self._batch_size = batch_size
         self._shuffle = shuffle

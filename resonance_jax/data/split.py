@@ -11,11 +11,11 @@ class DataNotFoundError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled examples, checked when made.
+    """Labelled examples, or windows of series with what comes after them, in their order; checked when made.
 
     Attributes:
         inputs: float32, series [n, t, c] or images [n, h, w, c]; finite, 0 where missing. Or int32, token ids [n, t].
-        labels: int32 [n], 0 … num_classes − 1.
+        labels: int32 [n], 0 … num_classes − 1; or, to forecast series, float32 targets [n, h, c], NaN where missing.
         mask: bool [n, t], True where a sample or token was observed; None if nothing is missing.
     """
 
@@ -33,19 +33,31 @@ class Split:
             )
         if inputs.ndim == 2 and inputs.min() < 0:
             raise ValueError(f"token ids out of range: expected 0 or more, got {inputs.min()}.")
+        self._check_labels(labels)
+        # Part by part: windows may be views of a series that is far smaller than they are.
+        for start in range(0, len(inputs), 1024):
+            finite = np.isfinite(inputs[start : start + 1024]).reshape(-1, inputs[0].size).all(1)
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                raise ValueError(
+                    f"non-finite input in row {row}: give missing samples as 0 and say so in the mask."
+                )
+        if mask is not None:
+            self._check_mask(mask)
+
+    def _check_labels(self, labels):
+        inputs = self.inputs
+        if labels.dtype == np.float32 and labels.ndim == inputs.ndim == 3:
+            if labels.shape[::2] == inputs.shape[::2] and labels.shape[1]:
+                return
         if labels.shape != (len(inputs),) or labels.dtype != np.int32:
+            targets = f", or targets float32 [{len(inputs)}, h, {inputs.shape[-1]}]"
             raise ValueError(
-                f"expected labels int32 [{len(inputs)}], got {labels.dtype} {list(labels.shape)}."
+                f"expected labels int32 [{len(inputs)}]{targets if inputs.ndim == 3 else ''}, got {labels.dtype} "
+                f"{list(labels.shape)}."
             )
         if labels.min() < 0:
             raise ValueError(f"labels out of range: expected 0 or more, got {labels.min()}.")
-        if not np.isfinite(inputs).all():
-            row = int(np.argwhere(~np.isfinite(inputs))[0, 0])
-            raise ValueError(
-                f"non-finite input in row {row}: give missing samples as 0 and say so in the mask."
-            )
-        if mask is not None:
-            self._check_mask(mask)
 
     def _check_mask(self, mask):
         shape = self.inputs.shape[:2]
@@ -61,8 +73,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: np.ndarray) -> "Split":
-        """Returns the given rows, in the given order."""
+    @property
+    def horizon(self) -> int:
+        """Steps of a target; 0 if the labels are classes."""
+        return self.labels.shape[1] if self.labels.ndim == 3 else 0
+
+    def take(self, rows: np.ndarray | slice) -> "Split":
+        """Returns the given rows, in the given order; of a slice, views."""
         mask = None if self.mask is None else self.mask[rows]
         return Split(self.inputs[rows], self.labels[rows], mask)
 
@@ -75,6 +92,7 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    """In the order of the labels; none in a data set to forecast."""
     vocab_size: int = 0
     """Ids that inputs are made of; 0 if they are real numbers."""
 
@@ -93,7 +111,12 @@ class Dataset:
                     f"{self.name}: {name} inputs are {list(split.inputs.shape[1:])}, "
                     f"expected {list(self.input_shape)} as in training."
                 )
-            if split.labels.max() >= self.num_classes:
+            if split.horizon != self.horizon or (self.horizon and self.num_classes):
+                raise ValueError(
+                    f"{self.name}: expected class names and classes, or no names and targets of one length, got "
+                    f"{self.num_classes} names, {name} targets of {split.horizon} steps, {self.horizon} in training."
+                )
+            if not self.horizon and split.labels.max() >= self.num_classes:
                 raise ValueError(
                     f"{self.name}: {name} labels out of range: expected 0 to "
                     f"{self.num_classes - 1}, got {split.labels.max()}."
@@ -101,8 +124,13 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes."""
+        """The number of classes; 0 in a data set to forecast."""
         return len(self.class_names)
+
+    @property
+    def horizon(self) -> int:
+        """Steps to forecast; 0 in a classification."""
+        return self.train.horizon
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -116,14 +144,16 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     Every class gives round(fraction · count) of its rows, at least one and at most all but one; a
     class of a single row gives none. Both parts keep the order of the rows.
 
+    Of windows with targets it is the last part, and windows whose targets reach into it are in neither part.
+
     Args:
         split: what to divide.
         fraction: the part to hold out, 0 < fraction < 1.
-        seed: chooses the rows, ≥ 0.
+        seed: chooses the rows, ≥ 0; not used for windows.
     Returns:
         (train, validation).
     Raises:
-        ValueError: if fraction is outside (0, 1) or no class has two rows.
+        ValueError: if fraction is outside (0, 1), no class has two rows, or a part would be empty.
 
     >>> split = Split(np.zeros((8, 5, 1), np.float32), np.arange(8, dtype=np.int32) % 2)
     >>> [np.bincount(part.labels).tolist() for part in hold_out(split, 0.25, seed=0)]
@@ -131,6 +161,15 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """
     if not 0 < fraction < 1:
         raise ValueError(f"expected a fraction between 0 and 1, got {fraction}.")
+    if split.horizon:
+        start = len(split) - round(fraction * len(split))
+        end = start - split.horizon + 1
+        if end < 1 or start == len(split):
+            raise ValueError(
+                f"cannot hold out {fraction} of {len(split)} windows with targets of {split.horizon} steps: nothing is "
+                "left."
+            )
+        return split.take(slice(0, end)), split.take(slice(start, None))
     rng = np.random.default_rng(seed)
     held = np.zeros(len(split), bool)
     for label in np.unique(split.labels):

@@ -114,3 +114,14 @@ def test_dataset_of_token_ids():
 def test_dataset_says_its_shape():
     dataset = Dataset("mine", make_split([0, 1]), make_split([1]), ("a", "b"))
     assert (dataset.num_classes, dataset.input_shape, len(dataset.test)) == (2, (4, 1), 1)
+
+
+def test_dataset_to_forecast_has_no_classes():
+    def windows(horizon):
+        return Split(np.zeros((3, 4, 1), np.float32), np.zeros((3, horizon, 1), np.float32))
+
+    dataset = Dataset("mine", windows(2), windows(2), ())
+    assert (dataset.num_classes, dataset.horizon, dataset.input_shape) == (0, 2, (4, 1))
+    for train, test, names in ((2, 3, ()), (2, 2, ("a",))):
+        with pytest.raises(ValueError, match="no names and targets of one length"):
+            Dataset("mine", windows(train), windows(test), names)
