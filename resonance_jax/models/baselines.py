@@ -1,4 +1,4 @@
-"""Models with another mixer: Transformer (attention), FNet (plain Fourier mixing); and every model by name."""
+"""Models with another mixer: Transformers (attention), FNet (plain Fourier mixing); and every model by name."""
 
 import dataclasses
 from functools import partial
@@ -8,10 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resonance_jax.layers.block import MixerBlock
+from resonance_jax.models.dlinear import DLinear, DLinearConfig
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.models.quaternion_net import QRHNet, QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNet, ResonanceNetConfig
 from resonance_jax.models.sequence_model import SequenceConfig, SequenceModel
+from resonance_jax.models.time_series import ResonanceTimeSeriesNet, TimeSeriesConfig
 from resonance_jax.models.vision import ResonanceVisionNet, VisionConfig
 
 
@@ -130,6 +133,45 @@ class FNet(SequenceModel):
         return FourierMixing()
 
 
+@dataclasses.dataclass(frozen=True)
+class PatchTransformerConfig(TimeSeriesConfig):
+    """A `TimeSeriesConfig` with attention heads, without a path through the spectrum."""
+
+    interpolation: str = "none"
+    """As in `TimeSeriesConfig`."""
+    num_heads: int = 4
+    """Heads; a divisor of hidden_dim."""
+
+    def __post_init__(self):
+        """Checks each field."""
+        super().__post_init__()
+        if self.num_heads < 1 or self.hidden_dim % self.num_heads:
+            raise ValueError(
+                f"num_heads = {self.num_heads} must divide hidden_dim = {self.hidden_dim}."
+            )
+
+
+class PatchTransformer(ResonanceTimeSeriesNet):
+    """A `ResonanceTimeSeriesNet` whose blocks are those of a Transformer (Nie et al., PatchTST, arXiv:2211.14730).
+
+    >>> import jax, jax.numpy as jnp
+    >>> config = PatchTransformerConfig(pred_horizon=12, context_length=48, num_layers=1, hidden_dim=8)
+    >>> model = PatchTransformer(config)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 48, 1)))
+    >>> model.apply(variables, jnp.ones((5, 48, 1))).shape
+    (5, 12, 1)
+    """
+
+    config: PatchTransformerConfig
+
+    def make_block(self, name: str) -> nn.Module:
+        """Returns a `MixerBlock` around `SelfAttention`."""
+        config = self.config
+        dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        mixer = SelfAttention(config.num_heads, dropout=config.dropout, **dtypes)
+        return MixerBlock(mixer, config.mlp_dim, dropout=config.dropout, name=name, **dtypes)
+
+
 MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     "resonance": (ResonanceNetConfig, ResonanceNet),
     "transformer": (TransformerConfig, Transformer),
@@ -137,10 +179,13 @@ MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     "qrh": (QRHNetConfig, QRHNet),
     "long_context": (LongContextConfig, LongContextResonanceNet),
     "vision": (VisionConfig, ResonanceVisionNet),
+    "time_series": (TimeSeriesConfig, ResonanceTimeSeriesNet),
+    "patch_transformer": (PatchTransformerConfig, PatchTransformer),
+    "dlinear": (DLinearConfig, DLinear),
 }
 
 
-def make_model(config: Any, **dtypes: Any) -> nn.Module:
+def make_model(config: Any, **dtypes: Any) -> Any:
     """Returns the module that a configuration belongs to.
 
     Args:

@@ -4,10 +4,18 @@ import dataclasses
 import json
 from typing import Any
 
-from resonance_jax.models.baselines import MODELS, FNetConfig, TransformerConfig, model_name
+from resonance_jax.models.baselines import (
+    MODELS,
+    FNetConfig,
+    PatchTransformerConfig,
+    TransformerConfig,
+    model_name,
+)
+from resonance_jax.models.dlinear import DLinearConfig
 from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.quaternion_net import QRHNetConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.models.time_series import TimeSeriesConfig
 from resonance_jax.models.vision import VisionConfig
 from resonance_jax.training.fields import (
     DEVICE_RULES,
@@ -31,6 +39,9 @@ ModelConfig = (
     | QRHNetConfig
     | LongContextConfig
     | VisionConfig
+    | TimeSeriesConfig
+    | PatchTransformerConfig
+    | DLinearConfig
 )
 
 SCHEDULES = ("cosine", "constant")
@@ -100,7 +111,7 @@ class TrainConfig:
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     keep_checkpoints: int = 3
-    """Latest checkpoints kept, besides the best by validation accuracy."""
+    """Latest checkpoints kept, besides the best on the validation split (by accuracy, or by squared error)."""
     log_every: int = 20
     """Steps between lines in `metrics.jsonl`; the host waits for the device no more often."""
     eval_every: int = 1

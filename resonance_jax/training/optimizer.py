@@ -31,6 +31,7 @@ LABELS: Mapping[str, str] = {
     "groups": "other",
     "code_bias": "other",
     "interference": "other",
+    "interpolation": "other",
     "row_interference": "other",
     "column_interference": "other",
     "frequency_logit": "other",
