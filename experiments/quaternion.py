@@ -63,7 +63,7 @@ def count_parameters(model: ModelConfig, name: str) -> int:
 
 
 @functools.cache
-def make_model_config(name: str, model: str) -> ModelConfig:
+def make_model_config(name: str, model: str) -> Any:
     """Returns a model of the width of all and, by the width of its MLP, of ResonanceNet's number of parameters."""
     base = scaling.make_config(name, "resonance", WIDTH, 1e-3, 0).model
     if model == "resonance":
@@ -156,7 +156,7 @@ def run(results: Results, name: str, model: str, seed: int) -> None:
     finished, result = scaling.train_run(config, scaling.load(name))
     values = {
         "parameters": result.parameters,
-        "mlp_dim": config.model.mlp_dim,
+        "mlp_dim": make_model_config(name, model).mlp_dim,
         "rate": config.learning_rate,
         "accuracy": result.test_accuracy,
         "wall_seconds": result.train_seconds,

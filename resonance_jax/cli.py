@@ -160,8 +160,9 @@ def _tune(tune: Tune, overrides: list[str], command: str) -> int:
     ]
     found = tuning.tune(trials, tune.out, tune.results, command=command, progress=not tune.quiet)
     for trial in found["trials"]:
+        score = next(value for key, value in trial.items() if key.startswith("validation_"))
         best = "  <- best" if found["best"][trial["model"]] == trial["name"] else ""
-        print(f"{trial['model']:12} {trial['name']:16} {trial['validation_accuracy']:.4f}{best}")
+        print(f"{trial['model']:12} {trial['name']:16} {score:.4f}{best}")
     return 0
 
 
@@ -171,7 +172,9 @@ def _evaluate(evaluate: Evaluate) -> int:
         print(f"test: {score.bits_per_byte:.4f} bits/byte, perplexity {score.perplexity:.3f}")
         return 0
     found = evaluate_run(evaluate.run, evaluate.data_dir)
-    print(f"step {found['step']}: test loss {found['loss']:.4f}, accuracy {found['accuracy']:.4f}")
+    scores = {name: value for name, value in found.items() if isinstance(value, float)}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    print(f"step {found['step']}: test {shown}")
     return 0
 
 

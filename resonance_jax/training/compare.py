@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 
@@ -98,8 +98,9 @@ def write_results(
 ) -> None:
     """Writes {experiment, command, date, commit, device, versions, summary, configs, runs} as JSON.
 
-    The summary has, for each model, the mean and the sample standard deviation over seeds of the test accuracy, and the
-    medians of the costs. Of each configuration only what differs from the defaults is written.
+    The summary has, for each model, the mean and the sample standard deviation over seeds of the test accuracy (of a
+    forecast, of its errors), and the medians of the costs. Of each configuration only what differs from the defaults is
+    written.
     """
     models = list(dict.fromkeys(result.model for result in results))
     groups = {model: [result for result in results if result.model == model] for model in models}
@@ -117,12 +118,15 @@ def write_results(
 
 
 def _summary(group: Sequence[RunResult]) -> dict[str, Any]:
-    accuracies = [result.test_accuracy for result in group]
+    scores: dict[str, Any] = {}
+    for name in group[0].scores or ("accuracy",):
+        values = [r.scores[name] if r.scores else cast(float, r.test_accuracy) for r in group]
+        scores[f"test_{name}_mean"] = statistics.fmean(values)
+        scores[f"test_{name}_std"] = statistics.stdev(values) if len(group) > 1 else None
     memory = [result.peak_memory_bytes for result in group if result.peak_memory_bytes is not None]
     return {
         "seeds": [result.seed for result in group],
-        "test_accuracy_mean": statistics.fmean(accuracies),
-        "test_accuracy_std": statistics.stdev(accuracies) if len(group) > 1 else None,
+        **scores,
         "parameters": group[0].parameters,
         "seconds_per_epoch": statistics.median(result.seconds_per_epoch for result in group),
         "train_seconds": statistics.median(result.train_seconds for result in group),

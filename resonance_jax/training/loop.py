@@ -20,7 +20,7 @@ from resonance_jax.training.checkpoint import CheckpointStore, check_same_run, i
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.evaluation import evaluate
 from resonance_jax.training.processes import on_first
-from resonance_jax.training.program import shared_model
+from resonance_jax.training.program import model_loss, shared_model
 from resonance_jax.training.result import RunResult, write_atomically
 from resonance_jax.training.run import Run
 from resonance_jax.training.signals import noticed_signals
@@ -42,7 +42,7 @@ def train_and_evaluate(
 ) -> RunResult:
     """Trains, evaluates on the test split after the last step, and writes `result.json`.
 
-    The folder then holds config.json, metrics.jsonl, checkpoints/ and result.json.
+    The folder then holds config.json, metrics.jsonl, checkpoints/ and result.json, and forecasts.json if it forecasts.
 
     Args:
         config: what to train.
@@ -96,16 +96,19 @@ def evaluate_run(run_dir: str | Path, data_dir: str | Path | None = None) -> dic
         run_dir: folder of the run.
         data_dir: folder of the data; None takes the configuration's.
     Returns:
-        {"step", "loss", "accuracy", "confusion", "class_names"}.
+        {"step", "loss", "accuracy", "confusion", "class_names"}, or of a forecast {"step", "loss", "mse", "mae"}.
     Raises:
         CheckpointError: if the folder holds no checkpoint that can be read.
     """
     config, model, variables, step = _load(run_dir)
     dataset = load_dataset(config.dataset, data_dir or config.data_dir)
     size, classes = config.batch_size, dataset.num_classes
-    found = evaluate(model.apply, variables, dataset.test, size, classes)
-    scores = {"loss": found.loss, "accuracy": found.accuracy, "confusion": found.confusion}
-    return {"step": step, **scores, "class_names": list(dataset.class_names)}
+    loss = model_loss(config.model)
+    found = evaluate(model.apply, variables, dataset.test, size, classes, loss)
+    scores = {"step": step, "loss": found.loss, **found.scores}
+    if not classes:
+        return scores
+    return {**scores, "confusion": found.confusion, "class_names": list(dataset.class_names)}
 
 
 def load_run(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any]:
@@ -120,17 +123,21 @@ def load_run(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any]:
 
 
 def check_fit(config: TrainConfig, dataset: Dataset) -> None:
-    """Raises ValueError if the model cannot read the data set's inputs or name its classes."""
-    model = config.model
-    if model.head != "classify":
+    """Raises ValueError if the model cannot read the data set's inputs, name its classes or forecast its targets."""
+    model, horizon = config.model, dataset.horizon
+    head = "forecast" if horizon else "classify"
+    if model.head != head:
         raise ValueError(
-            f"the data sets are classifications: expected model.head 'classify', got {model.head!r}; "
-            "for other heads use init_state and train_step in a loop of your own"
+            f"{dataset.name} is {'a forecast' if horizon else 'a classification'}: expected model.head {head!r}, got "
+            f"{model.head!r}; for other heads use init_state and train_step in a loop of your own"
         )
-    if model.output_dim != dataset.num_classes:
+    wanted, name = dataset.num_classes, "output_dim"
+    if horizon:
+        wanted, name = horizon, "pred_horizon"
+    if getattr(model, name) != wanted:
         raise ValueError(
-            f"{dataset.name} has {dataset.num_classes} classes: expected model.output_dim "
-            f"{dataset.num_classes}, got {model.output_dim}"
+            f"{dataset.name} has {wanted} {'steps to forecast' if horizon else 'classes'}: expected model.{name} "
+            f"{wanted}, got {getattr(model, name)}"
         )
     if model.vocab_size != dataset.vocab_size:
         kind = "token ids" if dataset.vocab_size else "real numbers"
@@ -161,7 +168,7 @@ def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:
 
 
 def _delete_run(run_dir: Path) -> None:
-    for name in ("config.json", "metrics.jsonl", "result.json"):
+    for name in ("config.json", "metrics.jsonl", "result.json", "forecasts.json"):
         (run_dir / name).unlink(missing_ok=True)
     for name in ("checkpoints", "unreadable", "tensorboard"):
         shutil.rmtree(run_dir / name, ignore_errors=True)

@@ -1,10 +1,11 @@
-"""Losses of the three heads: (outputs, batch) → (mean loss, metrics), with weights and masks.
+"""Losses of the heads: (outputs, batch) → (mean loss, metrics), with weights and masks.
 
 With `axis`, the name of a mapped axis of devices that share a batch, each returns this device's share: of the sum over
 its own rows, divided by the weight of all. The sum of the shares over the axis is the mean over the whole batch.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -77,10 +78,7 @@ def regression_loss(
     Returns:
         The loss, float32, and no metrics.
     """
-    if label_smoothing:
-        raise ValueError(
-            f"label_smoothing is for classes, a regression takes 0, got {label_smoothing}"
-        )
+    _check_no_smoothing(label_smoothing)
     labels = jnp.asarray(batch["labels"])
     labels = labels[:, None] if labels.ndim == 1 else labels
     _check_shapes(outputs.shape, labels.shape)
@@ -88,11 +86,79 @@ def regression_loss(
     return mean_share(error.mean(axis=-1), batch.get("weight"), axis), {}
 
 
+def forecast_loss(
+    outputs: jax.Array,
+    batch: Mapping[str, Any],
+    *,
+    quantiles: tuple[float, ...] = (),
+    label_smoothing: float = 0.0,
+    axis: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the mean squared error, or the pinball loss of quantiles, over the observed targets.
+
+    Of quantile p forecast as z, y costs max(p (y − z), (p − 1)(y − z)); the loss is the mean over quantiles too.
+
+    Args:
+        outputs: forecasts [b, h, c], or [b, h, c, q] with quantiles.
+        batch: "labels" float [b, h, c], NaN where missing, which weighs 0; "weight" [b], optional.
+        quantiles: p of each output, in (0, 1).
+        label_smoothing: must be 0.
+        axis: as in `classification_loss`.
+    Returns:
+        The loss and {"mse", "mae"} of the forecast, or of its quantile nearest to 1/2, float32.
+    References:
+        Koenker and Bassett, Regression Quantiles, Econometrica 46 (1978).
+    """
+    _check_no_smoothing(label_smoothing)
+    labels = jnp.asarray(batch["labels"])
+    _check_shapes(outputs.shape, (*labels.shape, len(quantiles)) if quantiles else labels.shape)
+    seen = ~jnp.isnan(labels)
+    weight = seen.astype(jnp.float32)
+    if batch.get("weight") is not None:
+        weight = weight * jnp.asarray(batch["weight"])[:, None, None]
+    labels = jnp.where(seen, labels, 0)
+    outputs = outputs.astype(jnp.float32)
+    middle = outputs
+    if quantiles:
+        middle = outputs[..., min(range(len(quantiles)), key=lambda i: abs(quantiles[i] - 0.5))]
+    mse = mean_share(jnp.square(labels - middle), weight, axis)
+    metrics = {"mse": mse, "mae": mean_share(jnp.abs(labels - middle), weight, axis)}
+    if not quantiles:
+        return mse, metrics
+    p, error = jnp.array(quantiles), labels[..., None] - outputs
+    pinball = jnp.maximum(p * error, (p - 1) * error).mean(axis=-1)
+    return mean_share(pinball, weight, axis), metrics
+
+
 LOSSES: Mapping[str, LossFunction] = {
     "classify": classification_loss,
     "regress": regression_loss,
     "per_token": token_loss,
+    "forecast": forecast_loss,
 }
+
+SCORES: Mapping[str, tuple[str, ...]] = {"classify": ("accuracy",), "forecast": ("mse", "mae")}
+"""What runs of a head are scored by, beside the loss; the first decides."""
+
+
+@lru_cache(maxsize=32)  # One object per loss, so that equal states share a compiled step.
+def make_loss(
+    head: str, label_smoothing: float = 0.0, quantiles: tuple[float, ...] = ()
+) -> LossFunction:
+    """Returns the loss of a head.
+
+    Raises:
+        ValueError: if the head has none.
+    """
+    if head not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a function, got {head!r}")
+    options = {"quantiles": quantiles} if quantiles else {}
+    return partial(LOSSES[head], label_smoothing=label_smoothing, **options)
+
+
+def is_better(name: str, score: float, other: float) -> bool:
+    """Says whether a score is better than another: an accuracy is when it is higher, an error when it is lower."""
+    return score > other if name == "accuracy" else score < other
 
 
 def mean_share(values: jax.Array, weight: Any, axis: str | None) -> jax.Array:
@@ -121,6 +187,13 @@ def _cross_entropy(
         losses = (1.0 - label_smoothing) * losses + label_smoothing * even
     correct = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
     return mean_share(losses, weight, axis), {"accuracy": mean_share(correct, weight, axis)}
+
+
+def _check_no_smoothing(label_smoothing: float) -> None:
+    if label_smoothing:
+        raise ValueError(
+            f"label_smoothing is for classes, a regression takes 0, got {label_smoothing}"
+        )
 
 
 def _check_shapes(outputs: tuple[int, ...], labels: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -142,6 +143,33 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
         drawn.set_in_layout(False)  # thousands of them would slow the layout
     for spine in axes.spines.values():
         spine.set_visible(False)
+    return figure
+
+
+def forecasts(examples: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws windows, a panel each: the end of the input, the targets, and the forecast or its quantiles.
+
+    Args:
+        examples: "inputs" [t], "targets" [h], and "forecast" [h] or [h, q] each; None where missing.
+    """
+    figure = Figure(figsize=(9.7, 2.1 * len(examples) + 0.4), layout="constrained")
+    grid = figure.subplots(len(examples), squeeze=False)[:, 0]
+    for axes, example in zip(grid, examples, strict=True):
+        inputs, targets, forecast = (
+            np.array(example[name], float) for name in ("inputs", "targets", "forecast")
+        )
+        shown = inputs[-2 * len(targets) :]
+        steps = 1 + np.arange(len(targets))
+        axes.plot(1 - len(shown) + np.arange(len(shown)), shown, color="#999999", linewidth=1.0)
+        axes.plot(steps, targets, color=INK, linewidth=1.2)
+        if forecast.ndim > 1:
+            outer = forecast[:, 0], forecast[:, -1]
+            axes.fill_between(steps, *outer, color=PALETTE[0], alpha=0.2, lw=0)
+            forecast = forecast[:, forecast.shape[1] // 2]
+        axes.plot(steps, forecast, color=PALETTE[0], linewidth=1.4)
+        _style(axes, "", "step" if axes is grid[-1] else "")
+    names = {"input window": "#999999", "truth": INK, "forecast": PALETTE[0]}
+    _legend(figure, names)
     return figure
 
 

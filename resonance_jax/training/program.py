@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from resonance_jax.models.baselines import make_model
 from resonance_jax.training.config import RESUMABLE_FIELDS, ModelConfig, TrainConfig
 from resonance_jax.training.devices import OneDevice
+from resonance_jax.training.losses import LossFunction, make_loss
 from resonance_jax.training.optimizer import make_optimizer
 from resonance_jax.training.sharding import DataParallel
 from resonance_jax.training.step import Batch, TrainState, init_state
@@ -57,8 +58,7 @@ class Program:
             self.optimizer,
             jax.random.key(seed),
             batch,
-            loss=config.model.head,
-            label_smoothing=config.label_smoothing,
+            loss=model_loss(config.model, config.label_smoothing),
             ema_decay=config.ema_decay,
             accumulation_steps=config.accumulation_steps,
             monitor_stability=config.monitor_stability,
@@ -96,6 +96,11 @@ def get_program(config: TrainConfig, num_steps: int) -> Program:
 def shared_model(config: ModelConfig, dtype: str = "float32") -> nn.Module:
     """Returns a configuration's module, the same one each time, which shares what is compiled for it."""
     return make_model(config, dtype=None if dtype == "float32" else jnp.dtype(dtype))
+
+
+def model_loss(config: ModelConfig, label_smoothing: float = 0.0) -> LossFunction:
+    """Returns the loss of a configuration's head, and of the quantiles that it forecasts."""
+    return make_loss(config.head, label_smoothing, getattr(config, "quantiles", ()))
 
 
 @lru_cache(maxsize=4)

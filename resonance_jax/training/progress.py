@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from resonance_jax.training.losses import SCORES
+
 PLAIN_LINES = 10
 
 
@@ -79,10 +81,9 @@ class ProgressReporter:
             return
         speed = self._last.get("examples_per_second")
         tail = f", {speed:.0f} examples/s" if speed else ""
-        self.note(
-            f"{self._title}: epoch {epoch}, {record['split']} loss {record['loss']:.4f}, "
-            f"accuracy {record['accuracy']:.4f}{tail}"
-        )
+        names = ("loss", *(name for names in SCORES.values() for name in names if name in record))
+        scores = ", ".join(f"{name} {record[name]:.4f}" for name in names)
+        self.note(f"{self._title}: epoch {epoch}, {record['split']} {scores}{tail}")
 
 
 class LanguageProgress(ProgressReporter):

@@ -23,7 +23,7 @@ from resonance_jax.training import html, image_spectrum, plots, summary
 from resonance_jax.training.image_spectrum import ImageSpectrum
 from resonance_jax.training.plots import LayerSpectrum
 from resonance_jax.training.result import write_atomically
-from resonance_jax.training.summary import COLUMNS, Run, read_run, summarize
+from resonance_jax.training.summary import Run, read_run, summarize
 
 
 def collect_spectra(
@@ -85,7 +85,7 @@ def write_report(
     sections = [
         f"<dl>{facts}</dl>",
         "<h2>Result</h2>" + _headline(records),
-        _curves(records) + _confusions(records),
+        _curves(records) + _confusions(records) + _forecasts(records),
         *(_spectra_section(run, layers[run.path]) for run in records if layers.get(run.path)),
         _configurations(records),
     ]
@@ -126,7 +126,7 @@ def format_table(results: Iterable[Any]) -> Table:
     records = [Run(Path(f"{r['model']}-seed{r['seed']}"), {}, r) for r in dicts]
     summary.label_runs(records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for index, column in enumerate(COLUMNS):
+    for index, column in enumerate(summary.columns(records)):
         header = column.replace(" ", "\n")  # a word a line: a narrower table
         table.add_column(header, justify="right" if index else "left", no_wrap=True)
     for row in summarize(records):
@@ -192,13 +192,14 @@ def _polar_weights(params: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _headline(runs: Sequence[Run]) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
+    columns = summary.columns(runs)
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = ""
     for row in summarize(runs):
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row.cells)
         body += f'<tr class="best">{cells}</tr>' if row.best else f"<tr>{cells}</tr>"
     note = (
-        "Accuracy and loss of the last step on the test split, never selected on it. With several "
+        "Scores of the last step on the test split, never selected on it. With several "
         "seeds: mean ± standard deviation over the runs. The best row is tinted. Seconds per epoch "
         "are without compilation. Peak memory is the compiler's own figure for one training step."
     )
@@ -215,7 +216,7 @@ def _curves(runs: Sequence[Run]) -> str:
     groups = "Each group has its own rate and its own clipping; norms are taken before clipping."
     return (
         "<h2>Training</h2>"
-        + html.figure(plots.training_curves(curves), "Loss and accuracy by epoch", learning)
+        + html.figure(plots.training_curves(curves), "Loss and scores by epoch", learning)
         + "<h2>Gradient norms and learning rates</h2>"
         + html.figure(plots.gradient_traces(traces), "Gradient norms and learning rates", groups)
     )
@@ -233,6 +234,17 @@ def _confusions(runs: Sequence[Run]) -> str:
     note = "Numbers are test examples; the shade is the share of the true class."
     head = f'<h2>Confusion</h2><p class="note">{note}</p>'
     return f'{head}<div class="grid">{figures}</div>' if figures else ""
+
+
+def _forecasts(runs: Sequence[Run]) -> str:
+    figures = ""
+    for run in runs:
+        if run.forecasts:
+            image = plots.forecasts(run.forecasts)
+            errors = f"{run.title}: test MSE {run.number('mse'):.4f}"
+            figures += html.figure(image, f"Forecasts of {run.title}", errors)
+    note = "Windows of the test split, evenly spaced: the end of the window, the truth and the forecast."
+    return f'<h2>Forecasts</h2><p class="note">{note}</p>{figures}' if figures else ""
 
 
 def _spectra_section(run: Run, spectra: Sequence[LayerSpectrum | ImageSpectrum]) -> str:

@@ -27,12 +27,12 @@ class RunResult:
     """Name of the data set."""
     seed: int
     """Seed of the run."""
-    test_accuracy: float
-    """Accuracy on the test split after the last step (never selected), in [0, 1]."""
+    test_accuracy: float | None
+    """Accuracy on the test split after the last step (never selected), in [0, 1]; None of a forecast."""
     test_loss: float
     """Mean loss on the test split after the last step."""
     validation_accuracy: float | None
-    """Accuracy on the validation split after the last step; None without such a split."""
+    """Accuracy on the validation split after the last step; None without such a split, and of a forecast."""
     parameters: int
     """Number of trained real parameters."""
     seconds_per_epoch: float
@@ -48,7 +48,7 @@ class RunResult:
     epochs: float
     """Passes over the training split that these steps are."""
     confusion: list[list[int]]
-    """Test examples by class: rows true, columns predicted."""
+    """Test examples by class: rows true, columns predicted; empty of a forecast."""
     class_names: list[str]
     """Names of the classes, in order."""
     date: str
@@ -59,6 +59,10 @@ class RunResult:
     """Platform and kind of the device."""
     versions: dict[str, str]
     """Versions of Python and of the packages that compute."""
+    scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Of a forecast, {"mse", "mae"} on the test split after the last step; else empty."""
+    validation_scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The same on the validation split."""
 
     def to_json(self) -> str:
         """Returns the result as indented JSON."""

@@ -1,5 +1,6 @@
 """One training run: what is compiled, stepped, watched, logged, saved and restored."""
 
+import json
 import math
 import time
 from pathlib import Path
@@ -13,11 +14,12 @@ from resonance_jax.training.checkpoint import CheckpointStore
 from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.devices import choose_devices
 from resonance_jax.training.evaluation import Evaluation, evaluate
+from resonance_jax.training.losses import SCORES, is_better
 from resonance_jax.training.metrics_log import MetricsLog
 from resonance_jax.training.monitor import check_finite
 from resonance_jax.training.optimizer import learning_rates
 from resonance_jax.training.processes import common_signal, is_first, on_first, own_part
-from resonance_jax.training.program import get_program
+from resonance_jax.training.program import get_program, model_loss
 from resonance_jax.training.progress import ProgressReporter
 from resonance_jax.training.result import RunResult, surroundings, write_atomically
 from resonance_jax.training.signals import SignalFlag, TrainingInterrupted
@@ -56,7 +58,8 @@ class Run:
         self.state = self.program.init_state(config.seed, self.batches.peek())
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         self.step = 0
-        self.interval = {"loss": 0.0, "accuracy": 0.0, "count": 0}  # Sums since the last log line.
+        self.scores = SCORES[config.model.head]
+        self.interval = self._no_steps()  # Sums since the last log line.
         self.best: dict[str, Any] | None = None
         self.watch = Stopwatch()
         self.store = CheckpointStore(run_dir / "checkpoints", config)
@@ -127,8 +130,8 @@ class Run:
         check_finite(records, self.config.max_skipped_steps, self.step)
         for record in records:
             if not record["consecutive_skipped"]:  # what was skipped is counted as that
-                self.interval["loss"] += float(record["loss"])
-                self.interval["accuracy"] += float(record["accuracy"])
+                for name in ("loss", *self.scores):
+                    self.interval[name] += float(record[name])
                 self.interval["count"] += 1
             self._last = record
 
@@ -139,8 +142,7 @@ class Run:
         record = {
             "kind": "train",
             **self._place(),
-            "loss": self.interval["loss"] / count,
-            "accuracy": self.interval["accuracy"] / count,
+            **{name: self.interval[name] / count for name in ("loss", *self.scores)},
             **{name: float(v) for name, v in self._last.items() if name.startswith("grad_norm")},
             "learning_rate": rates["other"],
             "learning_rate_magnitude": rates["magnitude"],
@@ -148,9 +150,12 @@ class Run:
             "examples_per_second": self.watch.rate(self.step) * self.config.batch_size,
             "skipped": int(self._last["skipped"]),
         }
-        self.interval = {"loss": 0.0, "accuracy": 0.0, "count": 0}
+        self.interval = self._no_steps()
         self.log.write(record)
         self.shown.train(record)
+
+    def _no_steps(self) -> dict[str, float]:
+        return {**dict.fromkeys(("loss", *self.scores), 0.0), "count": 0}
 
     def _place(self) -> dict[str, Any]:
         return {"step": self.step, "epoch": self.step / self.steps_per_epoch}
@@ -161,23 +166,25 @@ class Run:
         else:
             found = self._evaluate(self.validation)
             self._log_evaluation("validation", found)
-            self._note_best(found.accuracy)
+            self._note_best(found)
         self.watch.skip()
 
     def _evaluate(self, split: Split) -> Evaluation:
         size, classes = self.config.batch_size, self.dataset.num_classes
         state = self.devices.fetch(self.state)
-        return evaluate(state.apply_fn, state.eval_variables, split, size, classes)
+        loss = model_loss(self.config.model)
+        return evaluate(state.apply_fn, state.eval_variables, split, size, classes, loss)
 
     def _log_evaluation(self, name: str, found: Evaluation) -> None:
-        scores = {"loss": found.loss, "accuracy": found.accuracy}
-        record = {"kind": "eval", "split": name, **self._place(), **scores}
+        scores = {name: found.scores[name] for name in self.scores}
+        record = {"kind": "eval", "split": name, **self._place(), "loss": found.loss, **scores}
         self.log.write(record)
         self.shown.evaluation(record)
 
-    def _note_best(self, accuracy: float) -> None:
-        if self.best is None or accuracy > self.best["accuracy"]:
-            self.best = {"step": self.step, "accuracy": accuracy}
+    def _note_best(self, found: Evaluation) -> None:
+        name = self.scores[0]
+        if self.best is None or is_better(name, found.scores[name], self.best[name]):
+            self.best = {"step": self.step, name: found.scores[name]}
 
     def _save(self, *, wait: bool) -> None:
         self.log.sync()
@@ -217,7 +224,7 @@ class Run:
         validation = None if self.validation is None else self._evaluate(self.validation)
         test = self._evaluate(self.dataset.test)
         if validation is not None:
-            self._note_best(validation.accuracy)
+            self._note_best(validation)
         self._save(wait=True)
         if validation is not None:
             self._log_evaluation("validation", validation)
@@ -225,20 +232,24 @@ class Run:
         return on_first(lambda: self._write_result(test, validation))
 
     def _write_result(self, test: Evaluation, validation: Evaluation | None) -> RunResult:
-        result = self._result(test, None if validation is None else validation.accuracy)
+        if test.forecasts:
+            text = json.dumps(test.forecasts, allow_nan=False) + "\n"
+            write_atomically(self.run_dir / "forecasts.json", text)
+        result = self._result(test, {} if validation is None else validation.scores)
         write_atomically(self.run_dir / "result.json", result.to_json())
         return result
 
-    def _result(self, test: Evaluation, validation_accuracy: float | None) -> RunResult:
+    def _result(self, test: Evaluation, validation: dict[str, float]) -> RunResult:
         epochs = self.step / self.steps_per_epoch
+        forecasts = self.config.model.head == "forecast"
         return RunResult(
             experiment=self.config.experiment,
             model=self.config.model_name,
             dataset=self.config.dataset,
             seed=self.config.seed,
-            test_accuracy=test.accuracy,
+            test_accuracy=test.scores.get("accuracy"),
             test_loss=test.loss,
-            validation_accuracy=validation_accuracy,
+            validation_accuracy=validation.get("accuracy"),
             parameters=self.num_parameters,
             seconds_per_epoch=self.watch.seconds / epochs,
             compile_seconds=self.compiled.seconds,
@@ -248,6 +259,8 @@ class Run:
             epochs=epochs,
             confusion=test.confusion,
             class_names=list(self.dataset.class_names),
+            scores=test.scores if forecasts else {},
+            validation_scores=validation if forecasts else {},
             **surroundings(),
         )
 

@@ -1,7 +1,7 @@
 """One training step as a pure function of state and batch, and what a loop of one's own needs."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from resonance_jax.training.losses import LOSSES, LossFunction
+from resonance_jax.training.losses import LossFunction, make_loss
 from resonance_jax.training.monitor import all_finite, gradient_norms
 from resonance_jax.training.optimizer import label_parameters
 
@@ -83,8 +83,8 @@ def init_state(
         optimizer: as `make_optimizer` makes it, or any optax transformation.
         key: typed PRNG key (`jax.random.key(seed)`).
         batch: a batch as in training; the parameters are initialised for its first row.
-        loss: "classify", "regress", "per_token", or a function (outputs, batch) -> (loss, dict). One that is to run in
-            pmap or shard_map takes `axis` too and gives shares (`training.losses`), of each metric as well.
+        loss: "classify", "regress", "per_token", "forecast", or a function (outputs, batch) -> (loss, dict). One that
+            is to run in pmap or shard_map takes `axis` too and gives shares (`training.losses`), of metrics as well.
         label_smoothing: for the cross-entropies.
         ema_decay: decay of the moving average of the parameters; 0 keeps none.
         accumulation_steps: that of the optimizer, so that the average follows its updates.
@@ -95,7 +95,7 @@ def init_state(
     Raises:
         ValueError: if the loss or a leaf's name is not known.
     """
-    loss_fn = _named_loss(loss, label_smoothing) if isinstance(loss, str) else loss
+    loss_fn = make_loss(loss, label_smoothing) if isinstance(loss, str) else loss
     params_key, rng = jax.random.split(key)
     collections = init_variables(model, params_key, batch)
     params = collections.pop("params")
@@ -117,13 +117,6 @@ def init_state(
         accumulation_steps=accumulation_steps,
         monitor_stability=monitor_stability,
     )
-
-
-@lru_cache(maxsize=32)  # One object per loss, so that equal states share a compiled step.
-def _named_loss(name: str, label_smoothing: float) -> LossFunction:
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a function, got {name!r}")
-    return partial(LOSSES[name], label_smoothing=label_smoothing)
 
 
 def init_variables(model: nn.Module, key: jax.Array, batch: Batch) -> dict[str, Any]:

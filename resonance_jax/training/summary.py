@@ -15,6 +15,7 @@ from resonance_jax.training.plots import GROUPS, Curve, GroupTrace, bin_means
 
 _COSTS = ("parameters", "s/epoch", "compile s", "peak memory")
 COLUMNS = ("model", "runs", "test accuracy", "test loss", *_COSTS)
+FORECAST_COLUMNS = ("model", "runs", "test MSE", "test MAE", *_COSTS)
 # Fields in which runs of one row may differ: the seed, and where the data lies on this machine.
 _FREE_FIELDS = ("seed", "data_dir")
 _MIN_BINS, _MAX_BINS = 20, 80  # points of a training curve
@@ -28,6 +29,7 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any] | None
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    forecasts: list[dict[str, Any]] = field(default_factory=list)  # as an `Evaluation` has them
     label: str = ""  # what tables and legends call the run's model; set by `label_runs`
 
     @property
@@ -51,8 +53,8 @@ class Run:
         return self.config.get(name) if value is None else value
 
     def number(self, name: str) -> float:
-        """Returns a number of the result; NaN where there is none."""
-        value = (self.result or {}).get(name)
+        """Returns a number or a score of the result; NaN where there is none."""
+        value = (self.result or {}).get(name, _scores(self).get(name))
         return math.nan if value is None else float(value)
 
     def records(self, kind: str, split: str | None = None) -> list[dict[str, Any]]:
@@ -74,8 +76,8 @@ class Run:
 class Row:
     """One line of the headline table."""
 
-    cells: tuple[str, ...]  # as COLUMNS
-    best: bool  # highest mean test accuracy; without accuracies, lowest mean test loss
+    cells: tuple[str, ...]  # as `columns`
+    best: bool  # highest mean test accuracy; without accuracies, lowest mean squared error or else test loss
 
 
 def read_run(path: Path) -> Run:
@@ -87,12 +89,13 @@ def read_run(path: Path) -> Run:
     """
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path} is not a run folder: it holds no config.json")
-    result = path / "result.json"
+    result, forecasts = path / "result.json", path / "forecasts.json"
     return Run(
         path,
         config=_read_json(path / "config.json"),
         result=_read_json(result) if result.exists() else None,
         metrics=_read_metrics(path / "metrics.jsonl"),
+        forecasts=_read_json(forecasts) if forecasts.exists() else [],
     )
 
 
@@ -114,6 +117,11 @@ def label_runs(runs: Sequence[Run]) -> None:
         run.label = run.model if alone else f"{run.model} {number} ({where})"
 
 
+def columns(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Returns the headers of the rows: COLUMNS, or of forecasts FORECAST_COLUMNS."""
+    return FORECAST_COLUMNS if any(map(_scores, runs)) else COLUMNS
+
+
 def summarize(runs: Sequence[Run]) -> list[Row]:
     """Returns one row a label, in the order of the runs."""
     groups: dict[str, list[Run]] = {}
@@ -122,7 +130,12 @@ def summarize(runs: Sequence[Run]) -> list[Row]:
     scores = {label: _score(group) for label, group in groups.items()}
     finite = [score for score in scores.values() if math.isfinite(score[1])]
     top = max(finite, default=None)
-    return [Row(_cells(label, group), scores[label] == top) for label, group in groups.items()]
+    headline = (
+        ("mse", "mae") if columns(runs) == FORECAST_COLUMNS else ("test_accuracy", "test_loss")
+    )
+    return [
+        Row(_cells(label, group, headline), scores[label] == top) for label, group in groups.items()
+    ]
 
 
 def title(runs: Sequence[Run]) -> str:
@@ -199,10 +212,10 @@ def best_sentence(runs: Sequence[Run]) -> str:
     column = 2 if best[0].cells[2] != "–" else 3
     names = " and ".join(row.cells[0] for row in best)
     several = f" over {best[0].cells[1]} runs" if "±" in best[0].cells[column] else ""
-    return f"Best {COLUMNS[column]}: {names}, {best[0].cells[column]}{several}."
+    return f"Best {columns(runs)[column]}: {names}, {best[0].cells[column]}{several}."
 
 
-def _cells(label: str, group: Sequence[Run]) -> tuple[str, ...]:
+def _cells(label: str, group: Sequence[Run], headline: tuple[str, str]) -> tuple[str, ...]:
     finished = [run for run in group if run.result is not None]
     count = f"{len(finished)} of {len(group)}" if len(finished) < len(group) else f"{len(group)}"
     if not finished:
@@ -210,8 +223,7 @@ def _cells(label: str, group: Sequence[Run]) -> tuple[str, ...]:
     return (
         label,
         count,
-        _mean_and_spread(_numbers(finished, "test_accuracy"), ".4f"),
-        _mean_and_spread(_numbers(finished, "test_loss"), ".4f"),
+        *(_mean_and_spread(_numbers(finished, name), ".4f") for name in headline),
         _largest(_numbers(finished, "parameters"), lambda n: f"{n:,.0f}"),
         _mean_and_spread(_numbers(finished, "seconds_per_epoch"), ".2f"),
         _mean_and_spread(_numbers(finished, "compile_seconds"), ".1f"),
@@ -220,7 +232,14 @@ def _cells(label: str, group: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _numbers(runs: Iterable[Run], name: str) -> list[float]:
-    return [number for run in runs if run.get(name) is not None for number in [run.number(name)]]
+    known = [
+        run for run in runs if (run.result or {}).get(name) is not None or name in _scores(run)
+    ]
+    return [run.number(name) for run in known]
+
+
+def _scores(run: Run) -> dict[str, float]:
+    return (run.result or {}).get("scores") or {}
 
 
 def _mean_and_spread(values: Sequence[float], style: str) -> str:
@@ -245,7 +264,7 @@ def _bytes(value: float) -> str:
 def _score(group: Sequence[Run]) -> tuple[bool, float]:
     """Orders rows: any accuracy before any loss, then the better mean; NaN if neither is finite."""
     finished = [run for run in group if run.result is not None]
-    for name, sign in (("test_accuracy", 1), ("test_loss", -1)):
+    for name, sign in (("test_accuracy", 1), ("mse", -1), ("test_loss", -1)):
         values = _numbers(finished, name)
         mean = sum(values) / len(values) if values else math.nan
         if math.isfinite(mean):
@@ -277,7 +296,7 @@ def _distinct(runs: Iterable[Run], name: str) -> str:
     return ", ".join(dict.fromkeys(shown))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

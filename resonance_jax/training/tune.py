@@ -31,8 +31,8 @@ def tune(
         command: command line to note.
         **options: `resume`, `progress`, `max_steps` of `train_and_evaluate`.
     Returns:
-        What the file holds: {…, "best": {model: name}, "trials": [{model, name, validation_accuracy, …}, …]}. The test
-        accuracy of a trial is not written.
+        What the file holds: {…, "best": {model: name}, "trials": [{model, name, validation_accuracy, …}, …]}, with
+        validation_mse in the place of validation_accuracy for forecasts. The test scores of a trial are not written.
     Raises:
         ValueError: if validation_fraction is not in (0, 1), or two trials share a model and a name.
     """
@@ -46,17 +46,27 @@ def tune(
         config = dataclasses.replace(config, validation_fraction=validation_fraction)
         folder = Path(root) / f"{config.experiment}-tuning" / f"{config.model_name}-{name}"
         result = train_and_evaluate(config, folder, **options)
+        score, value = "accuracy", result.validation_accuracy
+        if value is None:
+            score, value = "mse", result.validation_scores["mse"]
         record["trials"].append(
             {
                 "model": result.model,
                 "name": name,
-                "validation_accuracy": result.validation_accuracy,
+                f"validation_{score}": value,
                 "parameters": result.parameters,
                 "train_seconds": result.train_seconds,
                 "config": plain_differences(config),
             }
         )
-        ranked = sorted(record["trials"], key=lambda trial: trial["validation_accuracy"])
+        ranked = sorted(record["trials"], key=_quality)
         record["best"] = {trial["model"]: trial["name"] for trial in ranked}
         write_atomically(results, json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _quality(trial: dict[str, Any]) -> float:
+    """Higher is better."""
+    return (
+        trial["validation_accuracy"] if "validation_accuracy" in trial else -trial["validation_mse"]
+    )

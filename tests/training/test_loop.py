@@ -175,7 +175,10 @@ def test_a_skipped_step_leaves_the_mean_of_the_others(toy_config, tmp_path, monk
     [
         ({"output_dim": 3}, "Toy has 2 classes: expected model.output_dim 2, got 3"),
         ({"input_dim": 4}, r"an example of Toy is \[12, 1\]: expected model.input_dim 1, got 4"),
-        ({"head": "regress"}, "expected model.head 'classify', got 'regress'"),
+        (
+            {"head": "regress"},
+            "Toy is a classification: expected model.head 'classify', got 'regress'",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_the_data(toy_config, tmp_path, change, message):

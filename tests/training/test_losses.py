@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.training.losses import classification_loss, regression_loss, token_loss
+from resonance_jax.training.losses import (
+    classification_loss,
+    forecast_loss,
+    is_better,
+    make_loss,
+    regression_loss,
+    token_loss,
+)
 
 
 def log_softmax(x):
@@ -107,6 +114,58 @@ def test_shares_of_devices_add_up_to_the_whole(rng, loss, weights):
         np.testing.assert_allclose(np.sum(found), wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("quantiles", [(), (0.1, 0.6, 0.9)])
+def test_forecast(rng, quantiles):
+    """Over what was observed; shares of devices add up to the whole, though they see differently much."""
+    labels = rng.normal(size=(4, 5, 2)).astype(np.float32)
+    labels[rng.random(labels.shape) < 0.3] = np.nan
+    labels[1] = np.nan
+    outputs = rng.normal(size=(*labels.shape, 3)).astype(np.float32)
+    outputs = outputs if quantiles else outputs[..., 1]
+    batch = {"labels": labels, "weight": np.array([1, 1, 0, 1], np.float32)}
+    loss_fn = make_loss("forecast", 0.0, quantiles)
+    assert make_loss("forecast", 0.0, quantiles) is loss_fn
+
+    @jax.jit
+    def shares_and_whole(*whole):
+        parts = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), whole)
+        mapped = jax.vmap(lambda part: loss_fn(*part, axis="rows"), axis_name="rows")
+        gradient = jax.grad(lambda outputs: loss_fn(outputs, whole[1])[0])(whole[0])
+        return mapped(parts), loss_fn(*whole), gradient
+
+    shares, (loss, metrics), gradient = shares_and_whole(outputs, batch)
+    seen = np.isfinite(labels) & (batch["weight"] > 0)[:, None, None]
+    middle = outputs[..., 1] if quantiles else outputs
+    error = (labels - middle)[seen]
+    np.testing.assert_allclose(metrics["mse"], np.square(error).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["mae"], np.abs(error).mean(), rtol=1e-5)
+    expected = metrics["mse"]
+    if quantiles:
+        errors = labels[..., None][seen] - outputs[seen]
+        below = np.where(errors > 0, quantiles, np.array(quantiles) - 1)
+        expected = (below * errors).mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for found, wanted in zip(jax.tree.leaves(shares), (loss, *metrics.values()), strict=True):
+        np.testing.assert_allclose(np.sum(found), wanted, rtol=1e-5)
+    assert np.isfinite(gradient).all() and not np.any(np.asarray(gradient)[~seen])
+
+
+def test_the_quantile_of_a_sample_has_the_lowest_pinball_loss(rng):
+    sample = rng.normal(size=(999, 1, 1)).astype(np.float32)
+    candidates = np.sort(sample.ravel())
+    for p in (0.1, 0.5, 0.9):
+        losses = [
+            forecast_loss(jnp.full((999, 1, 1, 1), z), {"labels": sample}, quantiles=(p,))[0]
+            for z in candidates[[int(999 * p) + d for d in (-60, 0, 60)]]
+        ]
+        assert np.argmin(losses) == 1
+
+
+def test_a_higher_accuracy_and_a_lower_error_are_better():
+    assert is_better("accuracy", 0.9, 0.8) and not is_better("accuracy", 0.8, 0.8)
+    assert is_better("mse", 0.8, 0.9) and not is_better("mae", 0.9, 0.9)
+
+
 def test_shapes_that_do_not_fit(rng):
     with pytest.raises(ValueError, match=r"outputs are for \(4,\) labels, the batch has \(3,\)"):
         classification_loss(jnp.zeros((4, 2)), {"labels": np.zeros(3, int)})
@@ -114,3 +173,7 @@ def test_shapes_that_do_not_fit(rng):
         regression_loss(jnp.zeros((3, 2)), {"labels": np.zeros(3)})
     with pytest.raises(ValueError, match="label_smoothing is for classes"):
         regression_loss(jnp.zeros((3, 1)), {"labels": np.zeros(3)}, label_smoothing=0.1)
+    with pytest.raises(ValueError, match=r"outputs are for \(3, 4, 2\) labels, the batch has"):
+        forecast_loss(jnp.zeros((3, 4, 2)), {"labels": np.zeros((3, 5, 2))})
+    with pytest.raises(ValueError, match=r"the batch has \(3, 5, 2, 1\)"):
+        forecast_loss(jnp.zeros((3, 5, 2)), {"labels": np.zeros((3, 5, 2))}, quantiles=(0.5,))
