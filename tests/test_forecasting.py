@@ -1,6 +1,7 @@
 """experiments/forecasting.py: closed forms by hand, trainings of one budget, and what its table says."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_trainings_have_one_budget():
     assert {len(trials) for trials in forecasting.TRIALS.values()} == {4}
     for data in SERIES:
         for horizon in HORIZONS:
-            configs = [
+            configs: list[Any] = [
                 forecasting.make_config(data, horizon, model, settings, 0)
                 for model, trials in forecasting.TRIALS.items()
                 for settings in trials.values()

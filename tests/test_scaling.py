@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from resonance_jax.models.baselines import make_model
 @pytest.mark.parametrize("name", scaling.TASKS)
 def test_models_of_a_data_set_are_trained_alike(name):
     for model, width in scaling.sizes(name):
-        config = scaling.make_config(name, model, width, 1e-3, 2)
+        config: Any = scaling.make_config(name, model, width, 1e-3, 2)
         assert (config.model.hidden_dim, config.seed) == (width, 2)
         other = scaling.make_config(name, "fnet", 8, 1e-3, 2)
         assert dataclasses.replace(config, model=other.model) == other

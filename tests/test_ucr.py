@@ -1,5 +1,7 @@
 """The comparison on the UCR archive: its rule fits every set, its statistics are those of their definitions."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from resonance_jax.models.baselines import make_model
 
 def test_the_rule_fits_every_set():
     for name, facts in SETS.items():
-        config = ucr.make_config(name)
+        config: Any = ucr.make_config(name)
         tokens = facts.length / config.model.patch_stride
         updates = config.num_epochs * (facts.train // config.batch_size)
         assert config.batch_size <= facts.train and config.model.output_dim == facts.classes

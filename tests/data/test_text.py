@@ -118,7 +118,9 @@ def test_absent_data_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_augmentations_of_series_do_not_suit_token_ids():
     assert find_augmentations((), 2) == ()
-    with pytest.raises(ValueError, match="'jitter' is not for token ids: expected any of hide_words"):
+    with pytest.raises(
+        ValueError, match="'jitter' is not for token ids: expected any of hide_words"
+    ):
         find_augmentations(("jitter",), 2)
 
 

@@ -1,5 +1,7 @@
 """DLinear against its two sums, and what is missing."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def test_two_linear_maps(random_variables, average):
         + np.asarray(variables["params"][name]["bias"])[:, None]
         for name, part in (("trend", trend), ("rest", filled - trend))
     )
-    found = model.apply(variables, np.where(mask[..., None], x, np.nan), mask)
+    found: Any = model.apply(variables, np.where(mask[..., None], x, np.nan), mask)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -23,7 +23,8 @@ def test_json_round_trip(kind):
 
 def test_differences_name_dotted_fields():
     config = TrainConfig()
-    model = dataclasses.replace(config.model, hidden_dim=config.model.hidden_dim * 2)
+    model: Any = config.model
+    model = dataclasses.replace(model, hidden_dim=model.hidden_dim * 2)
     changed = dataclasses.replace(config, seed=4, model=model)
     assert config_differences(config, config) == []
     assert config_differences(config, changed) == ["model.hidden_dim", "seed"]

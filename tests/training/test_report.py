@@ -6,6 +6,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,7 +255,8 @@ def test_collect_spectra_reads_nested_layers():
         "bank": {"log_magnitude": log_magnitude[:, 0], "phase": phase[:, 0]},
     }
     sown = {"frequencies": (np.zeros(4), frequencies)}
-    first, second = collect_spectra(params, {"block_0": {"mixer": sown}, "bank": sown})
+    spectra: list[Any] = collect_spectra(params, {"block_0": {"mixer": sown}, "bank": sown})
+    first, second = spectra
     assert (first.name, second.name) == ("block_0/mixer", "bank")
     np.testing.assert_array_equal(first.frequencies, frequencies)
     np.testing.assert_allclose(first.magnitude, np.exp(log_magnitude), rtol=1e-15)
@@ -266,7 +268,8 @@ def test_collect_spectra_reads_nested_layers():
     with pytest.raises(ValueError, match="block_0/mixer recorded no frequencies"):
         collect_spectra(params, {})
     gated = sown | {"gate": (np.array([0.0, 1.0, 0.0, 1.0]),)}
-    (chosen, _) = collect_spectra(params, {"block_0": {"mixer": gated}, "bank": sown})
+    spectra = collect_spectra(params, {"block_0": {"mixer": gated}, "bank": sown})
+    chosen = spectra[0]
     np.testing.assert_array_equal(chosen.frequencies, [0.1, 0.3])
     np.testing.assert_array_equal(chosen.magnitude, first.magnitude[1::2])
     np.testing.assert_array_equal(chosen.phase, phase[1::2])
