@@ -8,7 +8,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from resonance_jax.array_typing import Array, ChannelMask, RealSequence, SpectrumMap, WindowMoments
+from resonance_jax.array_typing import (
+    Array,
+    ChannelMask,
+    ContinuedSequence,
+    RealSequence,
+    SpectrumMap,
+    WindowMoments,
+)
 from resonance_jax.ops._checks import check_complex, check_real_sequence
 
 
@@ -105,7 +112,7 @@ def restore_window(y: RealSequence, statistics: WindowStatistics) -> RealSequenc
     return (y * statistics.deviation + statistics.mean).astype(y.dtype)
 
 
-def interpolate_spectrum(x: RealSequence, weights: SpectrumMap, horizon: int) -> RealSequence:
+def interpolate_spectrum(x: RealSequence, weights: SpectrumMap, horizon: int) -> ContinuedSequence:
     """Maps the low bins of a window's spectrum to those of window and horizon together, and synthesises these.
 
         Z_j = Σ_k M_jk X_k,    y_s = 1/t Σ_j c_j Re(Z_j e^{2πi j s / (t + h)}),    s = 0 … t + h − 1,
@@ -156,7 +163,7 @@ def interpolate_spectrum(x: RealSequence, weights: SpectrumMap, horizon: int) ->
     return jnp.moveaxis(y, -1, -2).astype(x.dtype)
 
 
-def continue_periodically(x: RealSequence, weights: Array, horizon: int) -> RealSequence:
+def continue_periodically(x: RealSequence, weights: Array, horizon: int) -> ContinuedSequence:
     """Weights the low bins of a window's spectrum and lets their waves run on beyond its end.
 
         y_s = 1/t Σ_k c_k Re(w_k X_k e^{2πi k (t + s) / t}),    s = 0 … h − 1

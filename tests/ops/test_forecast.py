@@ -29,7 +29,10 @@ def given():
 def test_moments_are_those_of_what_was_observed(given, x64):
     x, mask = given
     hidden = np.where(mask, x, np.nan)
-    for y, (mean, deviation) in (normalize_window(x, mask), normalize_window(hidden)):
+    for y, (mean, deviation) in (
+        jax.jit(normalize_window)(x, mask),
+        jax.jit(normalize_window)(hidden),
+    ):
         for row, channel in np.ndindex(2, CHANNELS):
             seen = x[row, mask[row, :, channel], channel]
             expected = (seen.mean(), seen.std() or 1.0) if len(seen) else (0.0, 1.0)
@@ -48,8 +51,9 @@ def test_hidden_values_change_nothing_and_give_finite_gradients(given):
         return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.sin(restore_window(y, statistics)))
 
     spoiled = np.where(mask, x, np.nan)
-    value, gradient = jax.value_and_grad(total)(x)
-    again, spoiled_gradient = jax.value_and_grad(total)(spoiled)
+    look = jax.jit(jax.value_and_grad(total))
+    value, gradient = look(x)
+    again, spoiled_gradient = look(spoiled)
     assert value == again
     assert np.isfinite(gradient).all() and np.isfinite(spoiled_gradient).all()
     assert not np.any(np.asarray(gradient)[~mask])
@@ -93,7 +97,7 @@ def twin(x, weights, horizon):
 def test_interpolation_is_the_slow_twin(given, x64, horizon, shape):
     rng = np.random.default_rng(1)
     weights = rng.normal(size=shape) + 1j * rng.normal(size=shape)
-    found = interpolate_spectrum(given[0], weights, horizon)
+    found = jax.jit(interpolate_spectrum, static_argnums=2)(given[0], weights, horizon)
     expected = np.stack([twin(x, weights, horizon) for x in given[0]])
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -113,11 +117,14 @@ def test_waves_run_on(given, x64):
 
 
 def test_dtypes_are_kept(given):
-    x = jnp.asarray(given[0], jnp.bfloat16)
-    y, statistics = normalize_window(x)
-    assert {moment.dtype for moment in statistics} == {jnp.dtype(jnp.float32)}
-    assert y.dtype == restore_window(y, statistics).dtype == jnp.bfloat16
-    assert interpolate_spectrum(x, jnp.ones((2, 2), complex), 3).dtype == jnp.bfloat16
+    def look(x):
+        y, statistics = normalize_window(x)
+        waves = interpolate_spectrum(x, jnp.ones((2, 2), complex), 3)
+        return (y, restore_window(y, statistics), waves), statistics
+
+    outputs, statistics = jax.eval_shape(look, jnp.asarray(given[0], jnp.bfloat16))
+    assert {leaf.dtype for leaf in outputs} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in statistics} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.error_message
