@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from resonance_jax.layers.block import MixerBlock
+from resonance_jax.models.audio import AudioConfig, LogMelAudioConfig, ResonanceAudioNet
+from resonance_jax.models.convolutional import ConvolutionalAudioConfig, ConvolutionalAudioNet
 from resonance_jax.models.dlinear import DLinear, DLinearConfig
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
 from resonance_jax.models.quaternion_net import QRHNet, QRHNetConfig
@@ -182,6 +184,9 @@ MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     "time_series": (TimeSeriesConfig, ResonanceTimeSeriesNet),
     "patch_transformer": (PatchTransformerConfig, PatchTransformer),
     "dlinear": (DLinearConfig, DLinear),
+    "audio": (AudioConfig, ResonanceAudioNet),
+    "audio_log_mel": (LogMelAudioConfig, ResonanceAudioNet),
+    "audio_conv": (ConvolutionalAudioConfig, ConvolutionalAudioNet),
 }
 
 

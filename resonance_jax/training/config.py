@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+from resonance_jax.models.audio import AudioConfig, LogMelAudioConfig
 from resonance_jax.models.baselines import (
     MODELS,
     FNetConfig,
@@ -11,6 +12,7 @@ from resonance_jax.models.baselines import (
     TransformerConfig,
     model_name,
 )
+from resonance_jax.models.convolutional import ConvolutionalAudioConfig
 from resonance_jax.models.dlinear import DLinearConfig
 from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.quaternion_net import QRHNetConfig
@@ -42,6 +44,9 @@ ModelConfig = (
     | TimeSeriesConfig
     | PatchTransformerConfig
     | DLinearConfig
+    | AudioConfig
+    | LogMelAudioConfig
+    | ConvolutionalAudioConfig
 )
 
 SCHEDULES = ("cosine", "constant")
