@@ -4,7 +4,7 @@ import pytest
 from resonance_jax.data.augment import AUGMENTATIONS, find_augmentations
 from resonance_jax.data.text import PADDING, UNKNOWN
 
-SERIES = ("circular_shift", "flip_time", "jitter", "scale")
+SERIES = ("circular_shift", "flip_time", "jitter", "scale", "speed")
 IMAGES = ("shift", "flip_horizontal", "cutout", "jitter", "scale")
 
 
@@ -96,6 +96,18 @@ def test_circular_shift_rolls_each_row():
         np.testing.assert_array_equal(np.roll(old_mask, rolls[0]), new_mask)
         shifts.add(rolls[0])
     assert len(shifts) > 5
+
+
+def test_speed_plays_a_line_as_a_line_of_another_slope():
+    line = np.tile(np.arange(100, dtype=np.float32)[:, np.newaxis], (8, 1, 1))
+    mask = np.tile(np.arange(100) < 60, (8, 1))
+    batch = {"inputs": line * mask[..., np.newaxis], "labels": np.zeros(8, np.int32), "mask": mask}
+    changed = apply("speed", batch)
+    slopes = changed["inputs"][:, 1, 0]
+    assert (np.abs(slopes - 1) <= 0.1).all() and len(set(slopes)) == 8
+    for row, seen, slope in zip(changed["inputs"][..., 0], changed["mask"], slopes, strict=True):
+        assert abs(seen.sum() - 59 / slope) <= 1 and not seen[seen.sum() :].any()
+        np.testing.assert_allclose(row, np.where(seen, slope * np.arange(100), 0), atol=1e-4)
 
 
 def test_flip_time_reverses_about_half_of_the_rows():
