@@ -7,7 +7,7 @@ True
 import difflib
 from pathlib import Path
 
-from resonance_jax.data import forecasting, images, text, ucr
+from resonance_jax.data import audio, forecasting, images, text, ucr
 from resonance_jax.data.split import DataNotFoundError, Dataset, Split, hold_out
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-_LOADERS = {**images.LOADERS, **text.LOADERS, **forecasting.LOADERS}
+_LOADERS = {**images.LOADERS, **text.LOADERS, **forecasting.LOADERS, **audio.LOADERS}
 
 
 def available_datasets() -> tuple[str, ...]:
@@ -41,7 +41,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
             or .gz. mnist5k and digits: mnist_5k.csv and digits.csv, plain or .gz. reuters_r8:
             r8-train-all-terms.txt and r8-test-all-terms.txt, or reuters-r8-train.tab and reuters-r8-test.tab;
             reuters_r52 and newsgroups: the same of r52, and of 20ng and 20newsgroups. forecast_NAME_HORIZON: the
-            file of `forecasting.SERIES`.
+            file of `forecasting.SERIES`. word_languages and prompt_languages: the folder that their Debian packages
+            were unpacked in.
     Returns:
         The data set.
     Raises:
