@@ -31,7 +31,9 @@ NAMES = sorted(
 MODELS = {name: importlib.import_module(f"experiments.{name}").MODELS for name in NAMES}
 CASES = [(name, model) for name in NAMES for model in MODELS[name]]
 # One kind an experiment, the last (which compiles fastest) but where another one would be left out.
-TRAINED = [(name, {"r8": "transformer"}.get(name, MODELS[name][-1])) for name in NAMES]
+OTHERS = {"r8": "transformer", "prompt_languages": "audio", "word_languages": "audio_log_mel"}
+TRAINED = [(name, OTHERS.get(name, MODELS[name][-1])) for name in NAMES]
+TRAINED.append(("word_languages", "audio_conv"))
 BATCH = 4
 
 
@@ -60,7 +62,8 @@ def config_of(name, model):
 
 def shrink(config):
     known = {field.name for field in dataclasses.fields(config.model)}
-    sizes = {"hidden_dim": 4, "num_layers": 1, "mlp_dim": 4, "stages": (1, 1)}
+    sizes = {"hidden_dim": 4, "num_layers": 1, "mlp_dim": 4, "num_heads": 4}
+    sizes |= {"widths": (4, 4), "stages": (1, 1)}
     few = {name: size for name, size in sizes.items() if name in known}
     small = dataclasses.replace(config.model, **few)
     return dataclasses.replace(config, model=small, num_epochs=1, batch_size=BATCH)

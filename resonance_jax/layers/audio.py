@@ -176,9 +176,8 @@ def _observed(x, mask, lengths):
         raise ValueError(
             f"mask must be boolean (True = observed) of shape {x.shape}, got {mask.dtype} {mask.shape}."
         )
-    last = jnp.argmax(jnp.asarray(mask)[:, ::-1], axis=1)
-    lengths = jnp.where(jnp.any(mask, axis=1), x.shape[1] - last, 0).astype(jnp.int32)
-    return jnp.where(mask, x, 0), lengths
+    after = 1 + jnp.arange(x.shape[1], dtype=jnp.int32)
+    return jnp.where(mask, x, 0), jnp.max(jnp.where(mask, after, 0), axis=1)
 
 
 def _frames(values, lengths, state, dtype) -> Frames:
