@@ -111,18 +111,11 @@ class VisionConfig:
         check_choice("pooling", self.pooling, POOLINGS)
 
 
-class ResonanceVisionNet(nn.Module):
-    """Patches, positions, stages of blocks (norm → resonance ⊙ gate → residual → norm → MLP → residual), pool, head.
+class VisionEncoder(nn.Module):
+    """Patches, positions, stages of blocks (norm → resonance ⊙ gate → residual → norm → MLP → residual), norm.
 
-    Called with images [b, h, w, c]; returns logits [b, num_classes]. It knows where things are: with positions, and
-    filters that are no mirror images of themselves, rolled or turned images give something else.
-
-    >>> import jax, jax.numpy as jnp
-    >>> config = VisionConfig(num_classes=10, hidden_dim=8, stages=(1, 1))
-    >>> model = ResonanceVisionNet(config)
-    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
-    >>> jax.jit(model.apply)(variables, jnp.zeros((3, 36, 36, 1))).shape
-    (3, 10)
+    Called with images [b, h, w, c]; returns features [b, rows, columns, d] of the last stage's width d. Neither
+    `num_classes` nor `pooling` of the configuration is read.
     """
 
     config: VisionConfig
@@ -131,12 +124,15 @@ class ResonanceVisionNet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array, mask: None = None, *, deterministic: bool = True):
-        """Computes the logits.
+        """Computes the features.
 
         Raises:
-            ValueError: if the inputs are no real images of the configuration's channels, at least of a patch's size, or
-                there is a mask.
+            ValueError: as `ResonanceVisionNet`.
         """
+        return self._features(inputs, mask, deterministic)
+
+    def _features(self, inputs, mask, deterministic: bool):
+        """Declares everything but a head, in the compact method of this class or of one with a head."""
         config = self.config
         dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         inputs = jnp.asarray(inputs)
@@ -162,10 +158,7 @@ class ResonanceVisionNet(nn.Module):
                     name=f"stage_{stage}_block_{block}",
                     **dtypes,
                 )(x, deterministic=deterministic)
-        x = nn.LayerNorm(name="norm", **dtypes)(x)
-        x = pool(x.reshape(x.shape[0], -1, width), None, config.pooling)
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
-        return nn.Dense(config.num_classes, name="head", dtype=self.param_dtype)(x)
+        return nn.LayerNorm(name="norm", **dtypes)(x)
 
     def _stem(self, inputs, dtypes):
         """Overlapping patches, all pixels in one, and their positions."""
@@ -195,6 +188,35 @@ class ResonanceVisionNet(nn.Module):
         padding = [(0, side % 2) for side in x.shape[1:3]]
         x = nn.LayerNorm(name=f"{name}_norm", **dtypes)(x)
         return nn.Conv(width, (2, 2), (2, 2), padding, name=name, **dtypes)(x)
+
+
+class ResonanceVisionNet(VisionEncoder):
+    """A `VisionEncoder`, pooled, with a head.
+
+    Called with images [b, h, w, c]; returns logits [b, num_classes]. It knows where things are: with positions, and
+    filters that are no mirror images of themselves, rolled or turned images give something else.
+
+    >>> import jax, jax.numpy as jnp
+    >>> config = VisionConfig(num_classes=10, hidden_dim=8, stages=(1, 1))
+    >>> model = ResonanceVisionNet(config)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    >>> jax.jit(model.apply)(variables, jnp.zeros((3, 36, 36, 1))).shape
+    (3, 10)
+    """
+
+    @nn.compact
+    def __call__(self, inputs: Array, mask: None = None, *, deterministic: bool = True):
+        """Computes the logits.
+
+        Raises:
+            ValueError: if the inputs are no real images of the configuration's channels, at least of a patch's size, or
+                there is a mask.
+        """
+        config = self.config
+        x = self._features(inputs, mask, deterministic)
+        x = pool(x.reshape(x.shape[0], -1, x.shape[-1]), None, config.pooling)
+        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        return nn.Dense(config.num_classes, name="head", dtype=self.param_dtype)(x)
 
 
 def _tokens(shape, config: VisionConfig) -> tuple[int, int]:
