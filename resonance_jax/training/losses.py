@@ -130,11 +130,85 @@ def forecast_loss(
     return mean_share(pinball, weight, axis), metrics
 
 
+def contrastive_loss(
+    outputs: Any,
+    batch: Mapping[str, Any],
+    *,
+    label_smoothing: float = 0.0,
+    axis: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the symmetric InfoNCE between the embeddings of each pair of senses.
+
+    For senses p and q with unit vectors of the same rows and s_ij = ⟨p_i, q_j⟩ / T, T = max(e^log_temperature, 0.01):
+
+        ½ Σ_i w_i [ −log softmax_j(s_ij)_i − log softmax_j(s_ji)_i ],    over the sum of all w_i
+
+    summed over pairs, each with the rows that have both senses: j runs over the rows in which the other sense is there,
+    and not over those of i's own group. The two sides of a pair share no sense: "vision" and "audio+text" are one,
+    "audio" and "audio+text" are none.
+
+    Args:
+        outputs: what `models.multimodal.MultimodalResonanceNet` returns: `embeddings`, of each name unit vectors
+            [b, e]; `present`, of each name bool [b]; `log_temperature` [].
+        batch: both optional: "weight" [b], a row of weight 0 is no negative either; "group" int [b], rows of one group
+            say the same and are not told apart.
+        label_smoothing: must be 0.
+        axis: must be None: negatives are not gathered across devices. `DataParallel("jit")` sees the whole batch.
+    Returns:
+        The loss and {"accuracy"}, the share of rows whose own partner is the nearest; 0 where there is no pair.
+    Raises:
+        ValueError: if there are no two senses to tell apart, or an option is not as stated.
+    References:
+        van den Oord et al., Contrastive predictive coding, arXiv:1807.03748. Radford et al., CLIP, arXiv:2103.00020.
+    """
+    if label_smoothing or axis is not None:
+        raise ValueError(
+            f"a contrastive loss takes label_smoothing=0 and no axis, got {label_smoothing} and {axis!r}: its "
+            "negatives are those of the whole batch, which DataParallel(strategy='jit') sees."
+        )
+    names = sorted(outputs.embeddings)
+    pairs = [
+        (p, q) for p in names for q in names if p < q and not {*p.split("+")} & {*q.split("+")}
+    ]
+    if not pairs:
+        raise ValueError(f"a contrastive loss needs two senses that differ, got {names}.")
+    rows = outputs.embeddings[names[0]].shape[0]
+    weight = jnp.asarray(batch.get("weight", jnp.ones(rows)), jnp.float32)
+    group = batch.get("group")
+    alike = jnp.zeros((rows, rows), bool) if group is None else group[:, None] == group[None]
+    temperature = jnp.maximum(jnp.exp(outputs.log_temperature.astype(jnp.float32)), 0.01)
+    loss = right = whole = jnp.zeros(())
+    for pair in pairs:
+        there = [outputs.present[name] & (weight > 0) for name in pair]
+        # Where, not only a product: a row of weight 0 may hold anything, NaN included.
+        vectors = [
+            jnp.where(here[:, None], outputs.embeddings[name].astype(jnp.float32), 0)
+            for name, here in zip(pair, there, strict=True)
+        ]
+        scores = vectors[0] @ vectors[1].T / temperature
+        share = jnp.where(there[0] & there[1], weight, 0)
+        for logits, columns in ((scores, there[1]), (scores.T, there[0])):
+            losses, correct = _nearest(logits, columns & ~alike)
+            loss, right = loss + 0.5 * share @ losses, right + 0.5 * share @ correct
+        whole = whole + share.sum()
+    whole = jnp.maximum(whole, jnp.finfo(jnp.float32).tiny)
+    return loss / whole, {"accuracy": right / whole}
+
+
+def _nearest(logits: jax.Array, others: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy of each row's own column among it and `others` [b, b], and whether it is the largest; float32."""
+    own = jnp.eye(len(logits), dtype=bool)
+    logits = jnp.where(own | others, logits, -jnp.inf)
+    found = logits.argmax(axis=-1) == jnp.arange(len(logits))
+    return -jnp.diagonal(jax.nn.log_softmax(logits)), found.astype(jnp.float32)
+
+
 LOSSES: Mapping[str, LossFunction] = {
     "classify": classification_loss,
     "regress": regression_loss,
     "per_token": token_loss,
     "forecast": forecast_loss,
+    "contrastive": contrastive_loss,
 }
 
 SCORES: Mapping[str, tuple[str, ...]] = {"classify": ("accuracy",), "forecast": ("mse", "mae")}

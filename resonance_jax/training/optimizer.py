@@ -40,6 +40,7 @@ LABELS: Mapping[str, str] = {
     "position": "other",
     "token": "other",
     "skip": "other",
+    "log_temperature": "other",
 }
 
 

@@ -83,8 +83,9 @@ def init_state(
         optimizer: as `make_optimizer` makes it, or any optax transformation.
         key: typed PRNG key (`jax.random.key(seed)`).
         batch: a batch as in training; the parameters are initialised for its first row.
-        loss: "classify", "regress", "per_token", "forecast", or a function (outputs, batch) -> (loss, dict). One that
-            is to run in pmap or shard_map takes `axis` too and gives shares (`training.losses`), of metrics as well.
+        loss: "classify", "regress", "per_token", "forecast", "contrastive", or a function (outputs, batch) ->
+            (loss, dict). One that is to run in pmap or shard_map takes `axis` too and gives shares (`training.losses`),
+            of metrics as well.
         label_smoothing: for the cross-entropies.
         ema_decay: decay of the moving average of the parameters; 0 keeps none.
         accumulation_steps: that of the optimizer, so that the average follows its updates.
@@ -121,7 +122,8 @@ def init_state(
 
 def init_variables(model: nn.Module, key: jax.Array, batch: Batch) -> dict[str, Any]:
     """Initialises a model's parameters and other collections, for the first row of a batch."""
-    row = {name: batch[name][:1] for name in ("inputs", "mask") if name in batch}
+    given = {name: batch[name] for name in ("inputs", "mask") if name in batch}
+    row = jax.tree.map(lambda leaf: leaf[:1], given)
     return dict(_init_variables(model, key, row))
 
 
@@ -145,8 +147,8 @@ def take_step(
 
     Args:
         state: from `init_state` or the step before.
-        batch: dict with "inputs" [b, t, c], [b, h, w, c] or ids [b, t], "labels" [b], and optionally "mask"
-            [b, t] (True = observed) and "weight" [b].
+        batch: dict with "inputs" [b, t, c], [b, h, w, c], ids [b, t] or a dict of arrays [b, …], "labels" [b], and
+            optionally "mask" [b, t] (True = observed) and "weight" [b].
         axis: inside pmap or shard_map, the name of the axis over which the rows of a batch are split; the state is the
             same on all, but its collections, which belong to rows. Each device gives its share of loss and gradient,
             and their sums are those of the whole batch; a loss of one's own then takes `axis` too

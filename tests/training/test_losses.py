@@ -1,16 +1,22 @@
+from types import SimpleNamespace
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from resonance_jax.training.losses import (
     classification_loss,
+    contrastive_loss,
     forecast_loss,
     is_better,
     make_loss,
     regression_loss,
     token_loss,
 )
+from resonance_jax.training.step import init_state, train_step
 
 
 def log_softmax(x):
@@ -177,3 +183,91 @@ def test_shapes_that_do_not_fit(rng):
         forecast_loss(jnp.zeros((3, 4, 2)), {"labels": np.zeros((3, 5, 2))})
     with pytest.raises(ValueError, match=r"the batch has \(3, 5, 2, 1\)"):
         forecast_loss(jnp.zeros((3, 5, 2)), {"labels": np.zeros((3, 5, 2))}, quantiles=(0.5,))
+
+
+def senses(rng, rows=5):
+    """Vectors of two senses and of one of them with a third, some rows absent."""
+    names = ("audio", "vision", "audio+text")
+    vectors = {name: rng.normal(size=(rows, 3)).astype(np.float32) for name in names}
+    present = {name: np.ones(rows, bool) for name in names}
+    present["audio"][1] = present["vision"][4] = False
+    return SimpleNamespace(
+        embeddings=vectors, present=present, log_temperature=jnp.asarray(np.log(0.5), jnp.float32)
+    )
+
+
+def contrastive_twin(outputs, weight, group):
+    """Row by row."""
+    total = right = whole = 0.0
+    for pair in (("audio", "vision"), ("audio+text", "vision")):
+        for p, q in (pair, pair[::-1]):
+            for i, w in enumerate(weight):
+                if not (outputs.present[p][i] and outputs.present[q][i] and w):
+                    continue
+                others = [
+                    j
+                    for j in range(len(weight))
+                    if outputs.present[q][j] and weight[j] and (j == i or group[j] != group[i])
+                ]
+                scores = outputs.embeddings[q][others] @ outputs.embeddings[p][i] / 0.5
+                own = others.index(i)
+                total += w * (np.log(np.exp(scores).sum()) - scores[own])
+                right += w * (scores.argmax() == own)
+                whole += w
+    return total / whole, right / whole
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_contrastive(rng, weighted):
+    outputs, batch = senses(rng), {}
+    weight, group = np.ones(5, np.float32), np.arange(5)
+    if weighted:
+        weight, group = np.array([1, 2, 0.5, 0, 1], np.float32), np.array([0, 1, 0, 3, 4])
+        batch = {"weight": weight, "group": group}
+    wanted = contrastive_twin(outputs, weight, group)
+    outputs.embeddings["audio"][1] = outputs.embeddings["vision"][4] = np.nan  # absent
+    if weighted:
+        outputs.embeddings["vision"][3] = np.nan  # of weight 0
+    loss, metrics = contrastive_loss(outputs, batch)
+    np.testing.assert_allclose([loss, metrics["accuracy"]], wanted, rtol=1e-5)
+
+
+def test_contrastive_without_a_pair_is_0_and_its_temperature_is_bounded(rng):
+    outputs = senses(rng)
+    outputs.present["vision"][:] = False
+    assert float(contrastive_loss(outputs, {})[0]) == 0.0
+    outputs = senses(rng)
+    outputs.log_temperature = jnp.asarray(-50.0)
+    assert np.isfinite(contrastive_loss(outputs, {})[0])
+
+
+@pytest.mark.error_message
+def test_contrastive_refuses_what_it_cannot_tell_apart(rng):
+    outputs = senses(rng)
+    with pytest.raises(ValueError, match=r"no axis.*DataParallel\(strategy='jit'\)"):
+        contrastive_loss(outputs, {}, axis="rows")
+    del outputs.embeddings["vision"]
+    with pytest.raises(ValueError, match="two senses that differ"):
+        contrastive_loss(outputs, {})
+
+
+class TwoTowers(nn.Module):
+    """The least that a contrastive loss takes, called with a dict of arrays."""
+
+    @nn.compact
+    def __call__(self, inputs, *, deterministic: bool = True):
+        vectors = {name: nn.Dense(4, name=name)(x) for name, x in inputs.items()}
+        present = {name: jnp.ones(len(x), bool) for name, x in inputs.items()}
+        temperature = self.param("log_temperature", nn.initializers.zeros, ())
+        return SimpleNamespace(embeddings=vectors, present=present, log_temperature=temperature)
+
+
+def test_a_dict_of_senses_is_trained(rng):
+    batch = {"inputs": {name: rng.normal(size=(6, 3)).astype(np.float32) for name in ("a", "b")}}
+    state = init_state(TwoTowers(), optax.adam(0.1), jax.random.key(0), batch, loss="contrastive")
+    losses = []
+    for _ in range(12):
+        state, metrics = train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert float(state.params["log_temperature"]) != 0.0
