@@ -57,8 +57,27 @@ def test_language_model_reads_in_parts_and_writes() -> None:
     assert names["written"].ids.shape == (1, 10)
 
 
+def test_images_sound_and_series() -> None:
+    block = next(block for block in BLOCKS if "ResonanceAudioNet(" in block)
+    names: dict = {}
+    exec(block, names)
+    assert names["larger"].shape == (2, 10) and names["forecast"].shape == (2, 24, 3)
+    assert np.all(np.isfinite(names["forecast"]))
+    whole = names["audio"].apply(names["variables"], names["sound"])
+    np.testing.assert_allclose(names["logits"], whole, atol=1e-4)
+
+
+def test_senses_together_and_alone() -> None:
+    block = next(block for block in BLOCKS if "MultimodalResonanceNet(" in block)
+    names: dict = {}
+    exec(block, names)
+    np.testing.assert_allclose(np.linalg.norm(names["both"].fused, axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(names["alone"].fused, names["both"].embeddings["text"], atol=1e-5)
+    assert names["found"].ids.shape == (4, 2)
+
+
 def test_every_example_is_run() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
 
 
 @pytest.mark.parametrize("target", ["train", "test"])
