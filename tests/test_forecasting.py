@@ -58,7 +58,7 @@ def test_trainings_have_one_budget():
                 for settings in trials.values()
             ]
             assert len({(c.num_epochs, c.batch_size, c.weight_decay) for c in configs}) == 1
-            assert {(c.dataset, c.model.pred_horizon) for c in configs} == {
+            assert {(c.dataset, c.model.output_dim) for c in configs} == {
                 (f"forecast_{data}_{horizon}", horizon)
             }
     assert set(forecasting.TRIALS) == set(forecasting.KINDS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from resonance_jax.data.dataset import load_dataset
 from resonance_jax.data.forecasting import forecast_splits
 from resonance_jax.data.split import Dataset
 from resonance_jax.models.time_series import TimeSeriesConfig
@@ -148,3 +149,14 @@ def test_results_of_earlier_runs_are_read(tmp_path):
     old |= {"test_accuracy": 0.9, "confusion": [[1]], "class_names": ["a"]}
     found = RunResult.from_json(json.dumps(old))
     assert (found.test_accuracy, found.scores) == (0.9, {})
+
+
+def test_the_same_model_classifies(toy_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "load_dataset", load_dataset)
+    changes = dict(input_dim=1, head="classify", num_classes=2, num_layers=1, hidden_dim=4)
+    patches = dict(patch_size=4, patch_stride=4, block_frequencies=2, mlp_dim=0)
+    model = dataclasses.replace(MODEL, **changes, **patches)
+    config = dataclasses.replace(toy_config, model=model)
+    result = loop.train_and_evaluate(config, tmp_path, progress=False, max_steps=2)
+    assert np.sum(result.confusion) == 18 and result.test_accuracy is not None
+    assert result.scores == {} and not (tmp_path / "forecasts.json").exists()
