@@ -62,7 +62,7 @@ class TimeSeriesConfig:
     mlp_dim: int = 64
     """Hidden width of each block's MLP; 0 leaves it out."""
     block_frequencies: int = 12
-    """Frequencies of each block, along patches."""
+    """Frequencies of each block, along patches; fewer where the patches have fewer."""
     patch_size: int = 16
     """Steps in one patch."""
     patch_stride: int = 8
@@ -165,7 +165,7 @@ class ResonanceTimeSeriesNet(nn.Module):
     `head`.
 
     >>> import jax, jax.numpy as jnp
-    >>> config = TimeSeriesConfig(pred_horizon=12, context_length=48, num_layers=1, hidden_dim=8, block_frequencies=3)
+    >>> config = TimeSeriesConfig(pred_horizon=12, context_length=48, num_layers=1, hidden_dim=8)
     >>> model = ResonanceTimeSeriesNet(config)
     >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 48, 1)))
     >>> jax.jit(model.apply)(variables, jnp.ones((5, 48, 1))).shape
@@ -310,7 +310,7 @@ class ResonanceTimeSeriesNet(nn.Module):
         config = self.config
         return ResonanceBlock(
             config.hidden_dim,
-            config.block_frequencies,
+            min(config.block_frequencies, config.num_patches // 2 + 1),
             mlp_dim=config.mlp_dim,
             dropout=config.dropout,
             dtype=self.dtype,
