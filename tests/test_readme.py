@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -63,7 +64,7 @@ def test_images_sound_and_series() -> None:
     exec(block, names)
     assert names["larger"].shape == (2, 10) and names["forecast"].shape == (2, 24, 3)
     assert np.all(np.isfinite(names["forecast"]))
-    whole = names["audio"].apply(names["variables"], names["sound"])
+    whole = jax.jit(names["audio"].apply)(names["variables"], names["sound"])
     np.testing.assert_allclose(names["logits"], whole, atol=1e-4)
 
 
