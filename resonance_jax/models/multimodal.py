@@ -235,13 +235,15 @@ class MultimodalResonanceNet(nn.Module):
         vectors = {name: self._embed(name, each) for name, each in tokens.items()}
         changes = self._modulations(tokens, deterministic)
         fused = self._fuse(tokens, vectors, changes)
-        embeddings, known = dict(vectors), dict(there)
+        embeddings: dict[str, Any] = dict(vectors)
+        known: dict[str, Any] = dict(there)
         if len(tokens) > 2 and self.config.fusion != "binding":
             for left_out in tokens:
                 kept = sorted(set(tokens) - {left_out})
                 name = "+".join(kept)
-                parts = ({n: of[n] for n in kept} for of in (tokens, vectors))
-                embeddings[name] = self._fuse(*parts, changes)
+                some = {sense: tokens[sense] for sense in kept}
+                own = {sense: vectors[sense] for sense in kept}
+                embeddings[name] = self._fuse(some, own, changes)
                 known[name] = there[kept[0]] | there[kept[1]]
         logits = None
         if self.config.num_classes:

@@ -1,6 +1,7 @@
 """The fusion layer: its formula, gradients everywhere, and a source that is not there."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +35,12 @@ def test_it_is_its_formula(apply, random_variables):
     u = twin_norm(X, params["target_norm"])
     v = twin_norm(SOURCE, params["source_norm"]) @ params["source"]["kernel"]
     weights = np.exp(params["log_magnitude"] + 1j * np.asarray(params["phase"]))
-    r = jax.jit(lambda *a: cross_modulation(*a, np.arange(3), mask=MASK, source_mask=SOURCE_MASK))(
-        u, v, weights
-    )
+    masks: dict[str, Any] = dict(mask=MASK, source_mask=SOURCE_MASK)
+    r = np.asarray(cross_modulation(u, v, weights, np.arange(3), **masks))
     y = apply(variables, X, SOURCE, MASK, SOURCE_MASK)
     np.testing.assert_allclose(y, X + r, atol=1e-5)
     added = CrossModalResonance(4, 3, residual=False).apply(variables, X, SOURCE, MASK, SOURCE_MASK)
-    np.testing.assert_allclose(added, r, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(added), r, atol=1e-5)
 
 
 def test_an_absent_source_leaves_a_row_as_it_is_whatever_it_holds(apply, random_variables):
@@ -59,7 +59,8 @@ def test_every_parameter_is_learned_and_hidden_values_spoil_no_gradient(random_v
     @jax.jit
     @jax.grad
     def gradient(variables):
-        return jnp.sum(jnp.sin(LAYER.apply(variables, X, anything, MASK, SOURCE_MASK)))
+        y: Any = LAYER.apply(variables, X, anything, MASK, SOURCE_MASK)
+        return jnp.sum(jnp.sin(y))
 
     for path, leaf in jax.tree.leaves_with_path(gradient(variables)):
         assert np.any(leaf) and np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)
