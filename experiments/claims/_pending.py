@@ -1,8 +1,3 @@
-"""Claims that cannot be measured yet, each with the part of the library that it waits for."""
+"""Claims that cannot be measured yet, each with the part of the library that it waits for: id -> (claim, what)."""
 
-PENDING = {
-    "N15": (
-        "cross-modal fusion in frequency space works without attention.",
-        "the multimodal model",
-    ),
-}
+PENDING: dict[str, tuple[str, str]] = {}

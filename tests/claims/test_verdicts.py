@@ -15,7 +15,7 @@ VERDICTS = {
     **dict.fromkeys(("R1", "R3", "R5", "R6", "R7", "R8", "R9"), "holds when"),
     **dict.fromkeys(("R14", "R15", "R16", "R18"), "holds when"),
     **dict.fromkeys(
-        ("N1", "N5", "N6", "N7", "N8", "N11", "N12", "N13", "N14", "Q4", "Q7"), "holds when"
+        ("N1", "N5", "N6", "N7", "N8", "N11", "N12", "N13", "N14", "N15", "Q4", "Q7"), "holds when"
     ),
     **dict.fromkeys(("R2", "R4", "R11", "R13", "N2", "N4", "N9", "N10", "Q5"), "fails"),
 }
@@ -206,6 +206,11 @@ ALTERED = {
         (lambda n: {"loss_two_levels": n["loss_unigram"] + 0.1}, "fails"),
         (lambda n: {"distinct": n["ids"] - 1}, "fails"),
         (lambda n: {"share_of_parameters": [0.2, 0.1]}, "fails"),
+    ],
+    "N15": [
+        (lambda n: {"lookup_resonance": 1.0}, "holds"),
+        (lambda n: {"signs_resonance": n["signs_none"]}, "fails"),
+        (lambda n: {"signs_resonance": n["signs_attention"] - 0.1}, "fails"),
     ],
     "Q1": [
         (lambda n: {"error_associative": 0.1}, "fails"),
