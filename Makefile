@@ -11,6 +11,9 @@ STAMP := $(VENV)/.installed
 NEWEST := .venv-newest
 REQUIREMENTS := pyproject.toml experiments/requirements-data.txt
 
+# What is imported is compiled once, and kept: else each of some fifty processes takes 6 s of a core more.
+unexport PYTHONDONTWRITEBYTECODE
+
 # -qq: errors only. What is imported is compiled then.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-compile
 # Neighbours share compiled programs: each core takes files of its own, and what is left of the other's at the end.
