@@ -114,8 +114,7 @@ def test_the_table_of_known_sets():
     assert ucr.SETS["FordA"] == (3601, 1320, 500, 2)
     assert ucr.SETS["ElectricDevices"] == (8926, 7711, 96, 7)
     assert ucr.SETS["Crop"] == (7200, 16800, 46, 24)
-    others = {"fashion_mnist", "mnist5k", "digits", "reuters_r8", "reuters_r52", "newsgroups"}
-    assert {*ucr.SETS, *others} == set(available_datasets())
+    assert set(ucr.SETS) < set(available_datasets())
 
 
 @needs_package
