@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from resonance_jax.data.dataset import load_dataset
 from resonance_jax.training.config import TrainConfig
-from resonance_jax.training.image_spectrum import ImageSpectrum
+from resonance_jax.training.image_plots import ImageSpectrum
 from resonance_jax.training.loop import load_run, run_directory, train_and_evaluate
 from resonance_jax.training.plots import LayerSpectrum
 from resonance_jax.training.processes import is_first

@@ -1,4 +1,4 @@
-"""Loss and scores of a model on a whole split, with its confusion matrix or a few of its forecasts."""
+"""Loss and scores of a model on a whole split, with its confusion matrix and a few examples to look at."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,8 +12,10 @@ from resonance_jax.data.split import Split
 from resonance_jax.training.losses import LossFunction, classification_loss
 from resonance_jax.training.step import eval_step
 
-EXAMPLES = 3
-"""Forecasts that an evaluation keeps."""
+FORECASTS, MISTAKES = 3, 12
+"""Examples that an evaluation keeps, of windows and of images."""
+LARGEST_PICTURE = 64 * 64
+"""Pixels of an image that is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +28,11 @@ class Evaluation:
     """{"accuracy"} of classes, {"mse", "mae"} of forecasts: means likewise."""
     confusion: list[list[int]]
     """Examples by class: rows true, columns predicted; empty of forecasts."""
-    forecasts: list[dict[str, Any]]
-    """A few windows of the split, evenly spaced, their first channel: "inputs" [t], "targets" [h], "forecast" [h] or
-    [h, q], None where missing; empty of classes."""
+    examples: list[dict[str, Any]]
+    """To be looked at, in JSON's values. Of forecasts a few windows of the split, evenly spaced, their first channel:
+    "inputs" [t], "targets" [h], "forecast" [h] or [h, q], None where missing. Of images that are not large those that
+    are wrong with the highest probability: "image" [h, w, c] of 0 … 255, "label", "predicted", "probability". Else
+    none."""
 
 
 def evaluate(
@@ -52,9 +56,11 @@ def evaluate(
         Each over the whole split.
     """
     sums: dict[str, float] = {}
-    total, first, forecasts = 0, 0, []
+    total, first = 0, 0
+    forecasts: list[dict[str, Any]] = []
+    mistakes: list[dict[str, Any]] = []
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    shown = np.linspace(0, len(split) - 1, EXAMPLES).astype(int)
+    shown = np.linspace(0, len(split) - 1, FORECASTS).astype(int)
     for batch in evaluation_batches(split, batch_size):
         found = eval_step(variables, batch, apply_fn=apply_fn, loss_fn=loss_fn)
         found = jax.device_get(found)
@@ -65,6 +71,7 @@ def evaluate(
         total += count
         if num_classes:
             np.add.at(confusion, (batch["labels"][rows], outputs[rows].argmax(axis=-1)), 1)
+            mistakes = _worst(mistakes, batch, outputs)
         else:
             places = [row - first for row in shown if 0 <= row - first < batch_size]
             forecasts += [_example(batch, outputs, place) for place in places]
@@ -73,7 +80,37 @@ def evaluate(
     loss = means.pop("loss")
     if num_classes:
         means["accuracy"] = int(np.trace(confusion)) / len(split)  # exact
-    return Evaluation(loss, means, confusion.tolist(), forecasts)
+    for mistake in mistakes:
+        mistake["image"] = _brightness(mistake["image"])
+    return Evaluation(loss, means, confusion.tolist(), forecasts or mistakes)
+
+
+def _worst(
+    mistakes: list[dict[str, Any]], batch: dict[str, np.ndarray], outputs: np.ndarray
+) -> list[dict[str, Any]]:
+    """Those of the mistakes so far and of a batch of images that have the highest probability."""
+    images = batch["inputs"]
+    if images.ndim != 4 or images[0, ..., 0].size > LARGEST_PICTURE:
+        return []
+    predicted = outputs.argmax(axis=-1)
+    outputs = outputs.astype(np.float64)
+    spread = np.exp(outputs - outputs.max(axis=-1, keepdims=True)).sum(axis=-1)
+    found = [
+        {
+            "image": images[row],
+            "label": int(batch["labels"][row]),
+            "predicted": int(predicted[row]),
+            "probability": round(float(1 / spread[row]), 4),
+        }
+        for row in np.flatnonzero((batch["weight"] > 0) & (predicted != batch["labels"]))
+    ]
+    return sorted([*mistakes, *found], key=lambda one: -one["probability"])[:MISTAKES]
+
+
+def _brightness(image: np.ndarray) -> list[Any]:
+    """An image from its darkest, 0, to its brightest value, 255."""
+    low, high = float(image.min()), float(image.max())
+    return np.round(255 * (image - low) / max(high - low, 1e-12)).astype(int).tolist()
 
 
 def _example(batch: dict[str, np.ndarray], outputs: np.ndarray, place: int) -> dict[str, Any]:

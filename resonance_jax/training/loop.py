@@ -42,7 +42,8 @@ def train_and_evaluate(
 ) -> RunResult:
     """Trains, evaluates on the test split after the last step, and writes `result.json`.
 
-    The folder then holds config.json, metrics.jsonl, checkpoints/ and result.json, and forecasts.json if it forecasts.
+    The folder then holds config.json, metrics.jsonl, checkpoints/ and result.json, and examples.json of forecasts and
+    images.
 
     Args:
         config: what to train.
@@ -168,7 +169,7 @@ def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:
 
 
 def _delete_run(run_dir: Path) -> None:
-    for name in ("config.json", "metrics.jsonl", "result.json", "forecasts.json"):
+    for name in ("config.json", "metrics.jsonl", "result.json", "examples.json"):
         (run_dir / name).unlink(missing_ok=True)
     for name in ("checkpoints", "unreadable", "tensorboard"):
         shutil.rmtree(run_dir / name, ignore_errors=True)

@@ -19,8 +19,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from resonance_jax.training import html, image_spectrum, plots, summary
-from resonance_jax.training.image_spectrum import ImageSpectrum
+from resonance_jax.training import html, image_plots, plots, summary
+from resonance_jax.training.image_plots import ImageSpectrum
 from resonance_jax.training.plots import LayerSpectrum
 from resonance_jax.training.result import write_atomically
 from resonance_jax.training.summary import Run, read_run, summarize
@@ -85,7 +85,7 @@ def write_report(
     sections = [
         f"<dl>{facts}</dl>",
         "<h2>Result</h2>" + _headline(records),
-        _curves(records) + _confusions(records) + _forecasts(records),
+        _curves(records) + _confusions(records) + _examples(records),
         *(_spectra_section(run, layers[run.path]) for run in records if layers.get(run.path)),
         _configurations(records),
     ]
@@ -236,15 +236,20 @@ def _confusions(runs: Sequence[Run]) -> str:
     return f'{head}<div class="grid">{figures}</div>' if figures else ""
 
 
-def _forecasts(runs: Sequence[Run]) -> str:
+def _examples(runs: Sequence[Run]) -> str:
     figures = ""
     for run in runs:
-        if run.forecasts:
-            image = plots.forecasts(run.forecasts)
-            errors = f"{run.title}: test MSE {run.number('mse'):.4f}"
-            figures += html.figure(image, f"Forecasts of {run.title}", errors)
-    note = "Windows of the test split, evenly spaced: the end of the window, the truth and the forecast."
-    return f'<h2>Forecasts</h2><p class="note">{note}</p>{figures}' if figures else ""
+        if not run.examples:
+            continue
+        if "forecast" in run.examples[0]:
+            image = plots.forecasts(run.examples)
+            note = "Windows of the test split, evenly spaced: the end of each, the truth and the forecast. "
+            note += f"Test MSE {run.number('mse'):.4f}."
+        else:
+            image = image_plots.mistakes(run.examples, run.get("class_names"))
+            note = "Test images that were given a wrong class with the highest probability: true class, given class."
+        figures += html.figure(image, f"Examples of {run.title}", f"{run.title}. {note}")
+    return f"<h2>Examples</h2>{figures}" if figures else ""
 
 
 def _spectra_section(run: Run, spectra: Sequence[LayerSpectrum | ImageSpectrum]) -> str:
@@ -258,7 +263,7 @@ def _spectrum_figures(spectra: Sequence[LayerSpectrum | ImageSpectrum]) -> str:
 
 def _draw_spectrum(spectrum: LayerSpectrum | ImageSpectrum) -> Figure:
     if isinstance(spectrum, ImageSpectrum):
-        return image_spectrum.draw(spectrum)
+        return image_plots.draw(spectrum)
     return plots.layer_spectrum(spectrum)
 
 

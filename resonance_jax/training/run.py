@@ -232,9 +232,9 @@ class Run:
         return on_first(lambda: self._write_result(test, validation))
 
     def _write_result(self, test: Evaluation, validation: Evaluation | None) -> RunResult:
-        if test.forecasts:
-            text = json.dumps(test.forecasts, allow_nan=False) + "\n"
-            write_atomically(self.run_dir / "forecasts.json", text)
+        if test.examples:
+            text = json.dumps(test.examples, allow_nan=False) + "\n"
+            write_atomically(self.run_dir / "examples.json", text)
         result = self._result(test, {} if validation is None else validation.scores)
         write_atomically(self.run_dir / "result.json", result.to_json())
         return result

@@ -29,7 +29,7 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any] | None
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    forecasts: list[dict[str, Any]] = field(default_factory=list)  # as an `Evaluation` has them
+    examples: list[dict[str, Any]] = field(default_factory=list)  # as an `Evaluation` has them
     label: str = ""  # what tables and legends call the run's model; set by `label_runs`
 
     @property
@@ -89,13 +89,13 @@ def read_run(path: Path) -> Run:
     """
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path} is not a run folder: it holds no config.json")
-    result, forecasts = path / "result.json", path / "forecasts.json"
+    result, examples = path / "result.json", path / "examples.json"
     return Run(
         path,
         config=_read_json(path / "config.json"),
         result=_read_json(result) if result.exists() else None,
         metrics=_read_metrics(path / "metrics.jsonl"),
-        forecasts=_read_json(forecasts) if forecasts.exists() else [],
+        examples=_read_json(examples) if examples.exists() else [],
     )
 
 

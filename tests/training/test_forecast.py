@@ -62,7 +62,7 @@ def test_a_run_leaves_its_errors_and_its_forecasts(tmp_path, waves, capsys):
     error = outputs - waves.test.labels  # of every row, whatever the size of a batch
     np.testing.assert_allclose(result.scores["mse"], np.nanmean(error**2), rtol=1e-5)
     np.testing.assert_allclose(result.scores["mae"], np.nanmean(np.abs(error)), rtol=1e-5)
-    examples = json.loads((tmp_path / "forecasts.json").read_text())
+    examples = json.loads((tmp_path / "examples.json").read_text())
     assert len(examples) == 3 and len(examples[0]["inputs"]) == 12
     np.testing.assert_allclose(examples[-1]["forecast"], outputs[-1, :, 0], atol=1e-4)
     assert any(value is None for example in examples for value in example["inputs"])
@@ -159,4 +159,4 @@ def test_the_same_model_classifies(toy_config, tmp_path, monkeypatch):
     config = dataclasses.replace(toy_config, model=model)
     result = loop.train_and_evaluate(config, tmp_path, progress=False, max_steps=2)
     assert np.sum(result.confusion) == 18 and result.test_accuracy is not None
-    assert result.scores == {} and not (tmp_path / "forecasts.json").exists()
+    assert result.scores == {} and not (tmp_path / "examples.json").exists()

@@ -1,11 +1,13 @@
-"""The spectrum of a layer of images: read from a model, the answer to a point, the picture of it."""
+"""Pictures of models of images: the spectrum of a layer, the answer to a point, and what was mistaken."""
 
 import jax
 import numpy as np
 
+from resonance_jax.data.split import Split
 from resonance_jax.models.vision import ResonanceVisionNet, VisionConfig
-from resonance_jax.training import image_spectrum
-from resonance_jax.training.image_spectrum import ImageSpectrum
+from resonance_jax.training import image_plots
+from resonance_jax.training.evaluation import MISTAKES, evaluate
+from resonance_jax.training.image_plots import ImageSpectrum
 from resonance_jax.training.report import collect_spectra, write_inspection
 
 
@@ -14,7 +16,7 @@ def test_the_response_to_a_point_is_the_real_inverse_transform():
     rows, columns = np.arange(-2, 3), np.arange(3)
     magnitude = rng.uniform(0.5, 2, size=(5, 3, 2))
     phase = rng.uniform(-3, 3, size=(5, 3, 2))
-    found = image_spectrum.point_response(
+    found = image_plots.point_response(
         ImageSpectrum("layer", rows / 10, columns / 10, magnitude, phase)
     )
     full = np.zeros((20, 20, 2), complex)  # two periods of the slowest wave
@@ -43,3 +45,27 @@ def test_every_layer_of_a_model_is_read_and_drawn(tmp_path, quick_compile):
     page, *pictures = write_inspection(tmp_path / "page.html", spectra, "a model")
     assert len(pictures) == 2 and all(picture.stat().st_size for picture in pictures)
     assert "5 × 3" in page.read_text("utf-8")
+
+
+def test_the_surest_mistakes_are_kept_and_drawn():
+    """Images say which class they are given, and how surely."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(50, 2)).astype(np.float32)
+    images = np.tile(scores[:, None, None], (1, 3, 4, 1))
+    labels = rng.integers(0, 2, 50).astype(np.int32)
+
+    def apply(variables, inputs, deterministic):
+        return inputs.mean(axis=(1, 2))
+
+    found = evaluate(apply, {}, Split(images, labels), 16, 2)
+    sure = np.exp(scores).max(axis=1) / np.exp(scores).sum(axis=1)
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    expected = wrong[np.argsort(-sure[wrong])][:MISTAKES]
+    assert len(wrong) > MISTAKES == len(found.examples)
+    for row, example in zip(expected, found.examples, strict=True):
+        assert (example["label"], example["predicted"]) == (labels[row], 1 - labels[row])
+        assert abs(example["probability"] - sure[row]) < 1e-3
+        assert np.unique(example["image"]).tolist() == [0, 255]
+    figure = image_plots.mistakes(found.examples, ["low", "high"])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == MISTAKES and all("low" in title and "high" in title for title in titles)

@@ -1,6 +1,8 @@
-"""The learned spectrum of a layer of images: what it keeps of each wave, and the picture of a point behind it."""
+"""Pictures of models of images: the learned spectrum of a layer, what it makes of a point, and mistakes."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -71,6 +73,29 @@ def draw(spectrum: ImageSpectrum) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
     figure.suptitle(spectrum.name, fontsize=11, color=INK, parse_math=False)
+    return figure
+
+
+def mistakes(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> Figure:
+    """Draws images with their true class above the one that they were given, six a row.
+
+    Args:
+        examples: "image" [h, w, c] of 0 … 255, "label", "predicted" and "probability" each.
+        class_names: of the labels.
+    """
+    rows = -(-len(examples) // 6)
+    figure = Figure(figsize=(9.7, 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, 6, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, example in zip(panels, examples, strict=False):
+        image = np.asarray(example["image"], np.uint8)
+        if image.shape[-1] != 3:  # shades of grey, of the mean of other channels
+            image = image.mean(axis=-1)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        names = [str(class_names[example[kind]])[:16] for kind in ("label", "predicted")]
+        title = f"{names[0]}\n{names[1]} ({example['probability']:.2f})"
+        axes.set_title(title, fontsize=8, color=INK, parse_math=False)
     return figure
 
 
