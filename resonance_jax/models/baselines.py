@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from resonance_jax.layers.block import MixerBlock
 from resonance_jax.models.audio import AudioConfig, LogMelAudioConfig, ResonanceAudioNet
+from resonance_jax.models.causal_net import CausalNet, CausalNetConfig, LRUNetConfig
 from resonance_jax.models.convolutional import ConvolutionalAudioConfig, ConvolutionalAudioNet
 from resonance_jax.models.dlinear import DLinear, DLinearConfig
 from resonance_jax.models.long_context import LongContextConfig, LongContextResonanceNet
@@ -159,8 +160,7 @@ class PatchTransformer(ResonanceTimeSeriesNet):
     >>> import jax, jax.numpy as jnp
     >>> config = PatchTransformerConfig(pred_horizon=12, context_length=48, num_layers=1, hidden_dim=8)
     >>> model = PatchTransformer(config)
-    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 48, 1)))
-    >>> model.apply(variables, jnp.ones((5, 48, 1))).shape
+    >>> jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((5, 48, 1)))[0].shape
     (5, 12, 1)
     """
 
@@ -180,6 +180,8 @@ MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     "fnet": (FNetConfig, FNet),
     "qrh": (QRHNetConfig, QRHNet),
     "long_context": (LongContextConfig, LongContextResonanceNet),
+    "causal": (CausalNetConfig, CausalNet),
+    "lru": (LRUNetConfig, CausalNet),
     "vision": (VisionConfig, ResonanceVisionNet),
     "time_series": (TimeSeriesConfig, ResonanceTimeSeriesNet),
     "patch_transformer": (PatchTransformerConfig, PatchTransformer),

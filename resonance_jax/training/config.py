@@ -12,6 +12,7 @@ from resonance_jax.models.baselines import (
     TransformerConfig,
     model_name,
 )
+from resonance_jax.models.causal_net import CausalNetConfig, LRUNetConfig
 from resonance_jax.models.convolutional import ConvolutionalAudioConfig
 from resonance_jax.models.dlinear import DLinearConfig
 from resonance_jax.models.long_context import LongContextConfig
@@ -40,6 +41,8 @@ ModelConfig = (
     | FNetConfig
     | QRHNetConfig
     | LongContextConfig
+    | CausalNetConfig
+    | LRUNetConfig
     | VisionConfig
     | TimeSeriesConfig
     | PatchTransformerConfig
