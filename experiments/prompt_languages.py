@@ -27,7 +27,7 @@ def get_config(model: str = "audio") -> TrainConfig:
             "audio_log_mel": LogMelAudioConfig(**SHAPE),
             "audio_conv": ConvolutionalAudioConfig(**SHAPE, widths=(16, 32, 64, 56)),
         }[model],
-        num_epochs=18,
+        num_epochs=12,
         batch_size=32,
         learning_rate=4e-3,
         learning_rate_magnitude=2e-3,

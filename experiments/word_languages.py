@@ -4,6 +4,7 @@ Claim: learned resonators do as well as the log-mel spectrum before the same blo
 Command: resonance-jax train word_languages --seeds 0 1 2 --results experiments/results/word_languages.json
 Data: 1,334 training and 341 test words (Debian package ktuberling-data), cut at 2 s; no tested word is heard in
     training, in any language. Mostly one voice and one microphone a language: these are learned as well.
+Seen while choosing, 8 epochs, one seed: 0.877 with resonators of one pole, 0.930 with two (`order`), 0.938 log-mel.
 Linear, of means and deviations of log-mel bands: `experiments/spoken_languages.py`.
 """
 
@@ -27,7 +28,7 @@ def get_config(model: str = "audio") -> TrainConfig:
             "audio_log_mel": LogMelAudioConfig(**SHAPE),
             "audio_conv": ConvolutionalAudioConfig(**SHAPE, widths=(16, 32, 64, 56)),
         }[model],
-        num_epochs=24,
+        num_epochs=16,
         batch_size=32,
         learning_rate=4e-3,
         learning_rate_magnitude=2e-3,

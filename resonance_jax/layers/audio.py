@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.array_typing import FrameCounts, FrameMask, Waveforms
-from resonance_jax.ops import filter_bank
+from resonance_jax.ops import filter_bank, mel
 from resonance_jax.ops.filter_bank import FilterBankState, Frames
 
 
@@ -18,8 +18,10 @@ class ResonatorFilterBank(nn.Module):
 
         y_j = log(1 + mean |h_j|² / floor),    h_t = a h_{t−1} + (1 − |a|) x_t,    a = exp(−e^ν + iθ)
 
+    or order such filters one after another.
+
     A cosine of amplitude A at a resonator's frequency gives |h|² ≈ A² / 4; silence gives 0. The frequencies
-    θ sample_rate / 2π need not lie on any grid, and start evenly spaced in mel (`ops.filter_bank.hz_to_mel`) between
+    θ sample_rate / 2π need not lie on any grid, and start evenly spaced in mel (`ops.mel.hz_to_mel`) between
     min_frequency and max_frequency; bandwidths e^ν sample_rate / π start as half the way between neighbours. A frame
     reads the samples up to its end and nothing after them: a sound in parts, of any sizes, gives what the whole gives.
 
@@ -32,6 +34,8 @@ class ResonatorFilterBank(nn.Module):
         stride: samples in a frame.
         reads: readings in a frame, a divisor of stride. A resonator forgets in 1 / (π bandwidth) seconds: where that is
             less than the time between readings, some of the sound is not heard.
+        order: filters in a resonator. From far off a band with n of them is heard n · 6 dB less for twice the distance:
+            with one alone the low tones of a voice fill the high bands.
         min_frequency, max_frequency: in Hz, of the start; None is sample_rate / 2.
         floor: power, relative to that of x, below which sound counts as silence.
         phases: append the real and the imaginary part of h / √(floor + |h|²) at each frame's end: [b, m, 3k].
@@ -43,6 +47,7 @@ class ResonatorFilterBank(nn.Module):
     sample_rate: int
     stride: int
     reads: int = 1
+    order: int = 1
     min_frequency: float = 50.0
     max_frequency: float | None = None
     floor: float = 1e-5
@@ -53,7 +58,7 @@ class ResonatorFilterBank(nn.Module):
     @nn.nowrap
     def initial_state(self, batch: int) -> FilterBankState:
         """Returns the state of a layer that has read nothing."""
-        memory = jnp.zeros((batch, self.features), jnp.complex64)
+        memory = jnp.zeros((batch, self.order, self.features), jnp.complex64)
         return filter_bank.initial_state(self.stride, memory)
 
     @nn.compact
@@ -81,19 +86,19 @@ class ResonatorFilterBank(nn.Module):
         """
         _check_floor(self.floor)
         start = filter_bank.mel_resonators(
-            self.features, self.sample_rate, self.min_frequency, self.max_frequency
+            self.features, self.sample_rate, self.min_frequency, self.max_frequency, self.order
         )
         log_decay, phase = (
             self.param(name, lambda _, values=values: jnp.asarray(values, self.param_dtype))
             for name, values in zip(("log_decay", "phase"), start, strict=True)
         )
-        cycles = self.sample_rate / (2 * np.pi)
-        self.sow("intermediates", "frequencies", phase * cycles)
-        self.sow("intermediates", "bandwidths", 2 * jnp.exp(log_decay) * cycles)
+        self.sow("intermediates", "frequencies", phase * (self.sample_rate / (2 * np.pi)))
+        bandwidths = filter_bank.bandwidths(log_decay, self.sample_rate, self.order)
+        self.sow("intermediates", "bandwidths", bandwidths)
         x, lengths = _observed(x, mask, lengths)
         power, ends, frames, state = filter_bank.resonator_power(
             x, log_decay, phase, self.stride,
-            reads=self.reads, state=initial_state, lengths=lengths,
+            reads=self.reads, order=self.order, state=initial_state, lengths=lengths,
         )  # fmt: skip
         values = [jnp.log1p(power / self.floor)]
         if self.phases:
@@ -148,7 +153,7 @@ class LogMel(nn.Module):
         """Maps x [b, t] to frames [b, m, k] and the state after x; arguments and Raises as `ResonatorFilterBank`."""
         _check_floor(self.floor)
         size = self._window()
-        filters = filter_bank.mel_filters(
+        filters = mel.mel_filters(
             self.features, 1 << max(size - 1, 1).bit_length(), self.sample_rate, self.min_frequency,
             self.max_frequency,
         )  # fmt: skip

@@ -33,6 +33,8 @@ class AudioConfig:
     """Samples in a frame."""
     reads: int = 4
     """Readings of the resonators in a frame, a divisor of stride."""
+    order: int = 2
+    """Filters of one pole in each resonator."""
     min_frequency: float = 60.0
     """In Hz, of the lowest band at the start; the highest reaches sample_rate / 2."""
     floor: float = 1e-5
@@ -77,7 +79,7 @@ class AudioConfig:
     def __post_init__(self):
         """Checks each field."""
         for name in (
-            *("num_classes", "sample_rate", "num_bands", "stride", "reads", "hidden_dim"),
+            *("num_classes", "sample_rate", "num_bands", "stride", "reads", "order", "hidden_dim"),
             *("num_layers", "num_heads", "num_resonators", "num_frequencies"),
         ):
             if getattr(self, name) < 1:
@@ -322,7 +324,7 @@ def _make_front_end(config: AudioConfig, param_dtype, **place: Any) -> Resonator
     shape = config.num_bands, config.sample_rate, config.stride
     if config.front_end == "log_mel":
         return LogMel(*shape, **shared)
-    return ResonatorFilterBank(*shape, reads=config.reads, **shared)
+    return ResonatorFilterBank(*shape, reads=config.reads, order=config.order, **shared)
 
 
 def _sum(x, lengths):

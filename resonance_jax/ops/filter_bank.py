@@ -1,17 +1,22 @@
 """Filter banks of raw sound: damped resonators read once a hop, and the log-mel spectrum; both causal, both streaming.
 
-A resonator of frequency f and decay δ, with |a| = e^{−δ}, has gain 1 for e^{2πift/sample_rate}:
+A resonator of frequency f, decay δ and order n is n filters with one pole, one after another (a gammatone filter). Its
+gain is 1 for e^{2πift/sample_rate}, and its bandwidth (−3 dB) about δ √(2^{1/n} − 1) sample_rate / π:
 
-    h_t = a h_{t−1} + (1 − |a|) x_t,    a = exp(−δ + 2πi f / sample_rate),    bandwidth (−3 dB) ≈ δ sample_rate / π
+    h_t^j = a h_{t−1}^j + (1 − |a|) h_t^{j−1},    h^0 = x,    a = exp(−δ + 2πi f / sample_rate),    |a| = e^{−δ}
 
-It is read every P samples alone, and exactly: with h at the end of hop m
+It is read every P samples alone, and exactly: with H^j at the end of hop m and γ = 1 − |a|
 
-    H_m = a^P H_{m−1} + (1 − |a|) Σ_{τ<P} a^{P−1−τ} x_{mP+τ}
+    H_m^j = a^P Σ_{i≤j} γ^{j−i} C(P+j−i−1, j−i) H_{m−1}^i + γ^j Σ_{τ<P} C(τ+j−1, τ) a^τ x_{mP−1−τ}
 
-so that a hop takes one product with a matrix [P, 2k], and only H runs through a recurrence. A frame of S samples is the
-mean power |H|² of its last `reads` hops of P = S / reads samples each. A frame reads the samples up to its end.
+so that a hop takes one product with a matrix [P, 2nk], and only H runs through a recurrence. A frame of S samples is
+the mean power |H^n|² of its `reads` hops of P = S / reads samples each. A frame reads the samples up to its end.
+
+References:
+    Patterson et al., An efficient auditory filterbank based on the gammatone function, APU report 2341 (1988).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +35,7 @@ from resonance_jax.ops import _recurrence as core
 from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._products import product
 from resonance_jax.ops._segments import check_lengths
+from resonance_jax.ops.mel import mel_edges
 from resonance_jax.ops.recurrence import ResonatorBank
 
 
@@ -41,7 +47,7 @@ class FilterBankState(NamedTuple):
     count: FrameCounts
     """int32 [b], below the stride."""
     memory: Any
-    """Of resonators complex [b, k]; of log-mel the last window's samples but the last stride, [b, window − stride]."""
+    """Of resonators complex [b, n, k]; of log-mel a window's samples but the last stride, [b, window − stride]."""
 
 
 class Frames(NamedTuple):
@@ -55,64 +61,35 @@ class Frames(NamedTuple):
     """After the last observed sample."""
 
 
-def hz_to_mel(frequency: Any) -> Any:
-    """Returns 2595 log₁₀(1 + f / 700) of frequencies in Hz (O'Shaughnessy's formula, as HTK has it).
-
-    >>> round(hz_to_mel(1000.0))
-    1000
-    """
-    return 2595.0 * np.log10(1.0 + np.asarray(frequency) / 700.0)
-
-
-def mel_to_hz(mel: Any) -> Any:
-    """Returns 700 (10^{m / 2595} − 1), in Hz, the inverse of `hz_to_mel`.
-
-    >>> round(float(mel_to_hz(hz_to_mel(440.0))))
-    440
-    """
-    return 700.0 * (10.0 ** (np.asarray(mel) / 2595.0) - 1.0)
-
-
-def mel_edges(
-    features: int, sample_rate: int, min_frequency: float = 50.0, max_frequency: float | None = None
-) -> np.ndarray:
-    """Returns features + 2 frequencies in Hz, evenly spaced in mel: a band's centre and those of its neighbours.
-
-    Args:
-        features: k bands.
-        sample_rate: in Hz.
-        min_frequency, max_frequency: the first and the last of them; None is sample_rate / 2.
-    Raises:
-        ValueError: unless k >= 1 and 0 <= min_frequency < max_frequency <= sample_rate / 2.
-
-    >>> mel_edges(2, 8000).round().tolist()
-    [50.0, 683.0, 1849.0, 4000.0]
-    """
-    highest = sample_rate / 2 if max_frequency is None else max_frequency
-    if features < 1:
-        raise ValueError(f"features must be at least 1, got {features}.")
-    if not 0 <= min_frequency < highest <= sample_rate / 2:
-        raise ValueError(
-            f"expected 0 <= min_frequency < max_frequency <= {sample_rate / 2:g} Hz, half the sample rate, got "
-            f"{min_frequency:g} and {highest:g}."
-        )
-    return mel_to_hz(np.linspace(hz_to_mel(min_frequency), hz_to_mel(highest), features + 2))
-
-
 def mel_resonators(
-    features: int, sample_rate: int, min_frequency: float = 50.0, max_frequency: float | None = None
+    features: int,
+    sample_rate: int,
+    min_frequency: float = 50.0,
+    max_frequency: float | None = None,
+    order: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns log δ and 2π f / sample_rate, [k]: f evenly spaced in mel, bandwidths half the way between neighbours.
 
-    Arguments and Raises as `mel_edges`.
+    Arguments and Raises as `mel.mel_edges`; order is n.
 
     >>> log_decay, phase = mel_resonators(2, 8000)
-    >>> (phase * 8000 / (2 * np.pi)).round().tolist(), (np.exp(log_decay) * 8000 / np.pi).round().tolist()
+    >>> (phase * 8000 / (2 * np.pi)).round().tolist(), bandwidths(log_decay, 8000).round().tolist()
     ([683.0, 1849.0], [900.0, 1659.0])
     """
     edges = mel_edges(features, sample_rate, min_frequency, max_frequency)
-    bandwidth = (edges[2:] - edges[:-2]) / 2
-    return np.log(np.pi * bandwidth / sample_rate), 2 * np.pi * edges[1:-1] / sample_rate
+    width = (edges[2:] - edges[:-2]) / 2
+    decay = np.pi * width / (sample_rate * math.sqrt(2 ** (1 / order) - 1))
+    return np.log(decay), 2 * np.pi * edges[1:-1] / sample_rate
+
+
+def bandwidths(log_decay: BankDecay, sample_rate: int, order: int = 1) -> BankDecay:
+    """Returns δ √(2^{1/n} − 1) sample_rate / π in Hz, [k]: how far apart the frequencies of half the power are.
+
+    >>> bandwidths(np.log([np.pi / 100]), 8000).round(6).tolist()
+    [80.0]
+    """
+    exp = np.exp if isinstance(log_decay, np.ndarray) else jnp.exp
+    return exp(log_decay) * (math.sqrt(2 ** (1 / order) - 1) * sample_rate / np.pi)
 
 
 def initial_state(stride: int, memory: Any) -> FilterBankState:
@@ -133,6 +110,7 @@ def resonator_power(
     stride: int,
     *,
     reads: int = 1,
+    order: int = 1,
     state: FilterBankState | None = None,
     lengths: FrameCounts | None = None,
 ) -> tuple[FrameValues, Any, FrameCounts, FilterBankState]:
@@ -144,6 +122,7 @@ def resonator_power(
         phase: 2π f / sample_rate [k], radians a sample.
         stride: S samples in a frame.
         reads: readings in a frame, a divisor of S; their mean is its power.
+        order: n.
         state: of an earlier part; None has read nothing.
         lengths: int [b]: the samples from there on are padding.
     Returns:
@@ -162,25 +141,25 @@ def resonator_power(
     check_shape("phase", phase, log_decay.shape)
     if stride < 1 or reads < 1 or stride % reads:
         raise ValueError(f"reads = {reads} must divide the stride of {stride} samples.")
+    if order < 1:
+        raise ValueError(f"order must be at least 1, got {order}.")
     hops, frames, pending, count = _take_hops(x, stride, state, lengths)
     batch, most, _ = hops.shape
     size, features = stride // reads, log_decay.shape[0]
     real = jnp.promote_types(hops.dtype, jnp.result_type(phase))
-    one = jnp.ones((1, features), jnp.result_type(real, jnp.complex64))
-    bank = core.widened(ResonatorBank(log_decay[None], phase[None], one), real)
-    gain = -jnp.expm1(-core.decay_rate(bank))
-    weights = core.real_columns(gain[..., None] * core.powers(bank, np.arange(size)[::-1]))
-    drive = product(hops.reshape(1, -1, size).astype(real), jnp.swapaxes(weights, 1, 2))
-    drive = jax.lax.complex(*jnp.split(drive.reshape(batch, -1, 2 * features), 2, axis=-1))
+    weights, transition = _hop(log_decay, phase, size, order, real)
+    drive = product(hops.reshape(1, -1, size).astype(real), weights)
+    drive = jax.lax.complex(*jnp.split(drive.reshape(batch, -1, 2 * order * features), 2, axis=-1))
+    drive = drive.reshape(batch, -1, order, features)
     start = jnp.zeros_like(drive[:, 0]) if state is None else state.memory
-    check_shape("the state's memory", start, (batch, features))
-    readings = _recur(core.powers(bank, np.array([size]))[0, :, 0], drive, start)
+    check_shape("the state's memory", start, (batch, order, features))
+    states = _recur(transition, drive, start)
+    seen = jnp.concatenate([start[:, None], states], axis=1)
+    memory = jnp.take_along_axis(seen, reads * frames[:, None, None, None], axis=1)[:, 0]
+    readings = states[:, :, -1].reshape(batch, most, reads, features)
     power = jnp.square(readings.real) + jnp.square(readings.imag)
-    power = power.reshape(batch, most, reads, features).mean(axis=2)
-    seen = jnp.concatenate([start[:, None], readings], axis=1)
-    memory = jnp.take_along_axis(seen, reads * frames[:, None, None], axis=1)[:, 0]
-    ends = readings.reshape(batch, most, reads, features)[:, :, -1]
-    return power, ends, frames, FilterBankState(pending, count, memory)
+    state = FilterBankState(pending, count, memory)
+    return power.mean(axis=2), readings[:, :, -1], frames, state
 
 
 def mel_power(
@@ -196,7 +175,7 @@ def mel_power(
 
     Args:
         x, stride, state, lengths: as `resonator_power`.
-        filters: [f, k], of `mel_filters` for an FFT of 2 (f − 1) samples.
+        filters: [f, k], of `mel.mel_filters` for an FFT of 2 (f − 1) samples.
         window: w, real, at least S samples; before the sound's begin they are 0.
     Returns:
         Power [b, m, k] in float32 or wider; how many frames of each row are whole; the state.
@@ -204,6 +183,7 @@ def mel_power(
         ValueError: as `resonator_power`; if the window is shorter than a frame or longer than the FFT.
 
     >>> import jax, jax.numpy as jnp
+    >>> from resonance_jax.ops.mel import mel_filters
     >>> filters, window = mel_filters(3, 256, 8000), np.hanning(200)
     >>> jax.jit(lambda x: mel_power(x, filters, window, 80)[0])(jnp.ones((1, 400))).shape
     (1, 5, 3)
@@ -226,34 +206,6 @@ def mel_power(
     kept = stride * frames[:, None] + np.arange(before)
     memory = jnp.take_along_axis(samples, kept, axis=1)
     return power, frames, FilterBankState(pending, count, memory)
-
-
-def mel_filters(
-    features: int,
-    fft_size: int,
-    sample_rate: int,
-    min_frequency: float = 50.0,
-    max_frequency: float | None = None,
-) -> np.ndarray:
-    """Returns triangles over the bins of an FFT, 1 at each band's centre and 0 at its neighbours', [fft_size/2 + 1, k].
-
-    Arguments and Raises as `mel_edges`; raises also if a band has no bin.
-
-    >>> mel_filters(3, 256, 8000).shape
-    (129, 3)
-    """
-    edges = mel_edges(features, sample_rate, min_frequency, max_frequency)
-    bins = (np.arange(fft_size // 2 + 1) * sample_rate / fft_size)[:, None]
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    filters = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    filters = np.maximum(filters, 0.0)
-    if not np.all(np.any(filters > 0, axis=0)):
-        empty = int(np.argmin(np.any(filters > 0, axis=0)))
-        raise ValueError(
-            f"band {empty}, around {centre[empty]:.0f} Hz, has no bin of an FFT of {fft_size} samples: take fewer "
-            "bands or a longer FFT."
-        )
-    return filters
 
 
 def _take_hops(x, stride: int, state: FilterBankState | None, lengths):
@@ -289,14 +241,33 @@ def _take_hops(x, stride: int, state: FilterBankState | None, lengths):
     return hops, frames, pending, rest
 
 
-def _recur(factor, drive, start):
-    """h_m = factor h_{m−1} + drive_m for complex drive [b, m, k], all m.
+def _hop(log_decay, phase, size: int, order: int, dtype):
+    """What a hop of P samples adds to H [1, P, 2nk], and what it leaves of H before it, complex [n, n, k]."""
+    one = jnp.ones((1, len(phase)), jnp.result_type(dtype, jnp.complex64))
+    bank = core.widened(ResonatorBank(log_decay[None], phase[None], one), dtype)
+    gain = -jnp.expm1(-core.decay_rate(bank))[0]
+    powers = core.powers(bank, np.arange(size + 1))[0]  # [k, P + 1]
+    added = np.array([[math.comb(t + j, j) for t in range(size)] for j in range(order)], float)
+    kept = [
+        [math.comb(size + j - i - 1, j - i) if j >= i else 0 for i in range(order)]
+        for j in range(order)
+    ]
+    place = np.arange(order)
+    weights = gain[:, None] ** (1 + place[:, None, None]) * added[:, None] * powers[:, :size]
+    weights = core.real_columns(weights.reshape(1, -1, size)[..., ::-1])
+    distance = np.maximum(place[:, None] - place, 0)[..., None]
+    transition = gain**distance * np.array(kept, float)[..., None] * powers[:, size]
+    return jnp.swapaxes(weights, 1, 2).astype(dtype), transition.astype(one.dtype)
+
+
+def _recur(transition, drive, start):
+    """h_m = transition h_{m−1} + drive_m for complex drive [b, m, n, k], all m.
 
     On a CPU a scan takes a quarter of the time of an associative scan with its gradient, and a tenth to compile.
     """
 
     def advance(h, added):
-        h = factor * h + added
+        h = jnp.sum(transition * h[:, None], axis=2) + added
         return h, h
 
     return jnp.moveaxis(jax.lax.scan(advance, start, jnp.moveaxis(drive, 1, 0))[1], 0, 1)

@@ -13,7 +13,7 @@ from resonance_jax.layers.audio import LogMel, ResonatorFilterBank
 
 BASE: dict[str, Any] = dict(features=5, sample_rate=8000, stride=8)
 LAYERS: dict[str, Any] = {
-    "resonators": ResonatorFilterBank(**BASE, reads=2, phases=True),
+    "resonators": ResonatorFilterBank(**BASE, reads=2, order=2, phases=True),
     "log_mel": LogMel(features=2, sample_rate=8000, stride=8, window=20),
 }
 BATCH, LENGTH = 2, 75
@@ -100,7 +100,7 @@ def test_every_parameter_is_learned_and_frequencies_are_recorded(sound):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"reads": 4}, {"min_frequency": 400.0, "max_frequency": 3000.0, "floor": 1e-3}],
+    [{"reads": 4}, {"order": 2}, {"min_frequency": 400.0, "max_frequency": 3000.0, "floor": 1e-3}],
 )
 def test_every_option_changes_the_frames(sound, changes):
     usual, changed = (
