@@ -35,8 +35,7 @@ from experiments.budget import OptimizerBudget
 from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.data.stamps import FOLDS, Stamps, describe, load_stamps, trigrams
 from resonance_jax.layers.audio import LogMel
-from resonance_jax.models._multimodal import Tokens
-from resonance_jax.models.multimodal import MultimodalConfig, MultimodalResonanceNet
+from resonance_jax.models.multimodal import MultimodalConfig, MultimodalResonanceNet, Tokens
 from resonance_jax.ops.retrieval import build_index, ranks, recall_at, search
 from resonance_jax.training import plots
 from resonance_jax.training.optimizer import make_optimizer

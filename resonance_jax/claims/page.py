@@ -63,7 +63,8 @@ def summarize_verdicts(
     words = {"holds": "hold", "holds when": "hold when …", "fails": "fail"}
     parts = [f"{counts[verdict]} {words[verdict]}" for verdict in VERDICTS]
     parts += [f"{counts[None]} unmeasured"] if counts[None] else []
-    return ", ".join([*parts, f"{len(pending)} pending"])
+    parts += [f"{len(pending)} pending"] if pending else []
+    return ", ".join(parts)
 
 
 def make_page(ledger: Mapping[str, Any], pending: Sequence[Pending]) -> str:
@@ -78,7 +79,7 @@ def make_page(ledger: Mapping[str, Any], pending: Sequence[Pending]) -> str:
     )
     sections = [introduction, f"<dl>{listed}</dl>", _overview(records)]
     sections += [_claim(record) for record in records]
-    sections.append(_pending(pending))
+    sections += [_pending(pending)] if pending else []
     return html.page("What holds: the claims, measured", sections, _STYLE)
 
 

@@ -88,6 +88,7 @@ def test_a_plot_is_drawn_where_there_is_one(html, records):
 def test_verdicts_are_counted(records):
     text = page.summarize_verdicts(records, [Pending("Q1", "", "")])
     assert text == "1 hold, 1 hold when …, 1 fail, 1 unmeasured, 1 pending"
+    assert page.summarize_verdicts(records).endswith("1 unmeasured")
 
 
 def test_table_shows_what_is_measured_what_runs_and_what_is_to_come(records):
