@@ -157,8 +157,8 @@ class MultimodalResonanceNet(nn.Module):
     >>> config = MultimodalConfig(1000, (16, 16), 8, 1, 16, text_num_frequent=100, modalities=("vision", "text"))
     >>> model = MultimodalResonanceNet(config)
     >>> image, ids = jnp.zeros((2, 16, 16, 3)), jnp.array([[4, 1, 7], [2, 9, 0]])
-    >>> variables = jax.jit(model.init)(jax.random.key(0), vision=image, text=ids)
-    >>> jax.jit(model.apply)(variables, text=ids, text_mask=ids > 0).fused.shape
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), vision=image, text=ids)  # all parameters
+    >>> jax.eval_shape(model.apply, variables, text=ids, text_mask=ids > 0).fused.shape
     (2, 16)
     """
 
