@@ -5,7 +5,8 @@ largest difference between the logits of whole test sounds and of the same as st
 stream takes over the time that it lasts (one core if the process has one: taskset -c 1), and how often English and
 Spanish prompts of the same voice are told apart.
 Found for words: a stream is the whole to 2e-6 (logits up to 17), and takes 4 % of its own time on one busy core, 2 %
-    with the log-mel spectrum. Linear: words 0.930, prompts 0.946. Prompts were not trained yet.
+    with the log-mel spectrum. Linear: words 0.930, prompts 0.946. Of prompts a stream is the whole to 2e-6 as well, and
+    English and Spanish of one voice are told apart at 0.946 (resonators) and 0.955 (log-mel), 224 prompts.
 Command: python -m experiments.spoken_languages [--runs runs]
 """
 
