@@ -94,7 +94,7 @@ def test_quantiles_are_trained_by_their_own_loss_and_reported(tmp_path):
     )
     text = report.read_text()
     for expected in (
-        "Forecasts",
+        "Examples of",
         "test MSE",
         "test MAE",
         f"{np.mean(scores):.4f} ±",
