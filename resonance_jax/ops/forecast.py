@@ -64,7 +64,8 @@ def normalize_window(
 
         y_t = (x_t − μ) / σ,    μ = Σ_observed x_t / n,    σ² = Σ_observed (x_t − μ)² / n
 
-    A channel whose observed steps are all equal has σ = 1, one without any observed step μ = 0 and σ = 1.
+    A channel whose observed steps are equal, to within rounding, has σ = 1, one without any observed step μ = 0 and
+    σ = 1.
 
     Args:
         x: real [..., t, d]; NaN where missing.
@@ -89,7 +90,9 @@ def normalize_window(
     mean = jnp.sum(wide, axis=-2, keepdims=True) / count
     centered = jnp.where(observed, wide - mean, 0)
     variance = jnp.sum(jnp.square(centered), axis=-2, keepdims=True) / count
-    varies = (variance > 0) & scale
+    # The mean of equal values misses them by their rounding.
+    least = 4 * jnp.finfo(wide.dtype).eps * jnp.abs(mean)
+    varies = (variance > jnp.square(least)) & scale
     deviation = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 1)
     return (centered / deviation).astype(x.dtype), WindowStatistics(mean, deviation)
 
