@@ -54,6 +54,15 @@ class LRUNetConfig(CausalNetConfig):
     gate: bool = False
     """False."""
 
+    def __post_init__(self):
+        """Checks each field, and that the form is the one that it is named after."""
+        if self.num_heads != self.hidden_dim or self.conv_size or self.gate:
+            raise ValueError(
+                f"the form of the LRU has num_heads = hidden_dim = {self.hidden_dim}, conv_size = 0 and gate = False, "
+                f"got {self.num_heads}, {self.conv_size} and {self.gate}; take a CausalNetConfig."
+            )
+        super().__post_init__()
+
 
 class CausalMixer(nn.Module):
     """`CausalResonance` as the mixer of a block: hidden steps are read as 0."""

@@ -91,3 +91,9 @@ def test_the_form_of_the_lru_has_neither_gate_nor_convolution():
 def test_a_configuration_that_means_nothing_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make_config(**changes)
+
+
+@pytest.mark.error_message
+def test_what_is_no_lru_is_not_called_one():
+    with pytest.raises(ValueError, match="num_heads = hidden_dim = 4"):
+        LRUNetConfig(**SHAPE)
