@@ -103,6 +103,7 @@ def _worst(
             "probability": round(float(1 / spread[row]), 4),
         }
         for row in np.flatnonzero((batch["weight"] > 0) & (predicted != batch["labels"]))
+        if np.isfinite(spread[row])
     ]
     return sorted([*mistakes, *found], key=lambda one: -one["probability"])[:MISTAKES]
 

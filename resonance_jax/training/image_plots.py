@@ -27,20 +27,21 @@ class ImageSpectrum:
 
 
 def point_response(spectrum: ImageSpectrum) -> np.ndarray:
-    """Computes what the filter makes of one bright point, [n, n, d], the point in the middle.
+    """Computes what the weights, without the interference, make of one bright point, [n, n, d], it in the middle.
 
-    h_yx = Σ_jk c_k Re(w_jk e^{2πi (f_j y + g_k x)}) / Σ c_k, c_k = 1 where g_k = 0 and 2 elsewhere; n pixels are two
+    h_yx = Σ_jk c_k Re(w_jk e^{2πi (f_j y + g_k x)}) / Σ c_k, c_k = 1 where g_k is 0 or 1/2, else 2; n pixels are two
     periods of the slowest wave, 64 at most.
     """
     slowest = min((f for f in (*np.abs(spectrum.rows), *spectrum.columns) if f > 1e-9), default=1.0)
     side = int(np.clip(round(2 / slowest), 8, 64))
     lags = np.arange(side) - side // 2
     weights = spectrum.magnitude * np.exp(1j * spectrum.phase)
-    weights = weights * np.where(spectrum.columns == 0, 1, 2)[:, None]
+    share = np.where((spectrum.columns == 0) | (spectrum.columns == 0.5), 1, 2)
+    weights = weights * share[:, None]
     down, across = (
         np.exp(2j * np.pi * np.outer(lags, f)) for f in (spectrum.rows, spectrum.columns)
     )
-    count = len(spectrum.rows) * np.where(spectrum.columns == 0, 1, 2).sum()
+    count = len(spectrum.rows) * share.sum()
     return np.einsum("yj,jkd,xk->yxd", down, weights, across).real / count
 
 

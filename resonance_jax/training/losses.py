@@ -139,7 +139,8 @@ def contrastive_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the symmetric InfoNCE between the embeddings of each pair of senses.
 
-    For senses p and q with unit vectors of the same rows and s_ij = ⟨p_i, q_j⟩ / T, T = max(e^log_temperature, 0.01):
+    For senses p and q with unit vectors of the same rows and s_ij = ⟨p_i, q_j⟩ / T, T = max(e^log_temperature, 0.01),
+    with the gradient of e^log_temperature also below the bound:
 
         ½ Σ_i w_i [ −log softmax_j(s_ij)_i − log softmax_j(s_ji)_i ],    over the sum of all w_i
 
@@ -176,7 +177,9 @@ def contrastive_loss(
     weight = jnp.asarray(batch.get("weight", jnp.ones(rows)), jnp.float32)
     group = batch.get("group")
     alike = jnp.zeros((rows, rows), bool) if group is None else group[:, None] == group[None]
-    temperature = jnp.maximum(jnp.exp(outputs.log_temperature.astype(jnp.float32)), 0.01)
+    temperature = jnp.exp(outputs.log_temperature.astype(jnp.float32))
+    # The bound has no gradient: a temperature below it would stay there.
+    temperature += jax.lax.stop_gradient(jnp.maximum(temperature, 0.01) - temperature)
     loss = right = whole = jnp.zeros(())
     for pair in pairs:
         there = [outputs.present[name] & (weight > 0) for name in pair]

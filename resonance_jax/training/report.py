@@ -239,7 +239,7 @@ def _confusions(runs: Sequence[Run]) -> str:
 def _examples(runs: Sequence[Run]) -> str:
     figures = ""
     for run in runs:
-        if not run.examples:
+        if not run.examples or run.result is None:
             continue
         if "forecast" in run.examples[0]:
             image = plots.forecasts(run.examples)

@@ -232,9 +232,11 @@ class Run:
         return on_first(lambda: self._write_result(test, validation))
 
     def _write_result(self, test: Evaluation, validation: Evaluation | None) -> RunResult:
+        examples = self.run_dir / "examples.json"
         if test.examples:
-            text = json.dumps(test.examples, allow_nan=False) + "\n"
-            write_atomically(self.run_dir / "examples.json", text)
+            write_atomically(examples, json.dumps(test.examples, allow_nan=False) + "\n")
+        else:  # those of a run that was stopped earlier
+            examples.unlink(missing_ok=True)
         result = self._result(test, {} if validation is None else validation.scores)
         write_atomically(self.run_dir / "result.json", result.to_json())
         return result
