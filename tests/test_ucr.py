@@ -39,6 +39,19 @@ def test_ranks_share_ties_and_cliques_hold_what_does_not_differ():
     assert [sorted(group) for group in ucr.cliques(accuracies)] == [[1, 2, 3]]
 
 
+def test_many_comparisons_need_more_evidence_and_groups_overlap():
+    """Six sets of seven, p = 0.03: enough for one comparison, not for one of three."""
+    base = np.linspace(0.5, 0.9, 7)
+    better = base + np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, -0.005])
+    assert ucr.cliques(np.stack([base, better], axis=1)) == []
+    three = np.stack([base, better, base + np.array([-1, 1, -1, 1, -1, 1, 0]) * 1e-3], axis=1)
+    assert len(ucr.cliques(three)[0]) == 3
+    # Up by 3 and down by 2.5 in turn, then the other way: neighbours do not differ, those two apart do.
+    turns = np.where(np.arange(20) % 2, 3, -2.5)
+    steps = np.cumsum(np.stack([np.zeros(20), turns, turns[::-1]], axis=1), axis=1)
+    assert [sorted(group) for group in ucr.cliques(steps)] == [[1, 2], [0, 1]]
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with published figures and one tiny set."""
