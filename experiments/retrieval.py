@@ -2,6 +2,7 @@
 
 Question: recall@1, 5 and 10 among the 120 stamps of a fold that was not trained with; what a second sense adds to a
 query, and what it costs when it is missing; with spectra that modulate each other, without, and beside convolutions.
+Not yet run as a whole. The budget was chosen by two trials of "resonance" on fold 0.
 Command: python -m experiments.retrieval [--data-dir …/usr/share/tuxpaint/stamps], and with --picture FOLD
 Time: about 50 minutes of one core, of 15 runs
 Data: the Debian package tuxpaint-stamps-default; stamps with a picture of pixels and a caption in French, Spanish,

@@ -127,7 +127,8 @@ class MultimodalOutputs(NamedTuple):
     fused: Array
     """Unit vectors [b, e] of all senses that a row has."""
     embeddings: dict[str, Array]
-    """Unit vectors [b, e] of each sense alone and, of three senses (not "binding"), of two fused: "audio+text"."""
+    """Unit vectors [b, e] of each sense alone and, of three senses (not "binding"), of two fused: "audio+text". Of two
+    senses there is none that is fused: a loss of these alone, as the contrastive one is, does not train the fusion."""
     present: dict[str, Array]
     """bool [b], which rows have what the vector of a name is made of."""
     log_temperature: Array

@@ -156,9 +156,9 @@ class ResonanceTimeSeriesNet(nn.Module):
 
     Called with windows [b, t, c], perhaps a mask bool [b, t] or [b, t, c] (True = observed), and covariates
     [b, t + h, m] (to classify, [b, t, m]); returns forecasts [b, h, c], or [b, h, c, q] in rising order with quantiles,
-    or logits [b, num_classes]. NaN is missing too. What is missing is read as the window's mean, and is neither in μ
-    nor in σ; a channel without any observation is forecast with μ = 0 and σ = 1: finite, in units of the data's scale,
-    and blind. Logits know neither level nor scale of a window that was normalised.
+    or logits [b, num_classes]. NaN is missing too. What is missing is read as 0 after normalisation, affine gain and
+    covariates, and is neither in μ nor in σ; a channel without any observation is forecast with μ = 0 and σ = 1:
+    finite, in units of the data's scale, and blind. Logits know neither level nor scale of a normalised window.
 
     Parameters: `interpolation` [2, j, k] (real and imaginary part), or `log_magnitude` and `phase` [k]; `bias` [h, q];
     of affine `gain` (log_magnitude, bias [c]); `covariates_in`, `covariates_out`; `stem`, `position`, blocks, `norm`,
