@@ -19,20 +19,18 @@ hypothesis.settings.load_profile("resonance_jax")
 
 
 def pytest_addoption(parser):
-    """Adds --two-cases."""
-    parser.addoption(
-        "--two-cases", action="store_true", help="of each test the first and last case alone"
-    )
+    """Adds --first-case."""
+    parser.addoption("--first-case", action="store_true", help="of each test the first case alone")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the cases between."""
-    if not config.getoption("--two-cases"):
+    """Leaves out the other cases."""
+    if not config.getoption("--first-case"):
         return
     cases = {}
     for item in items:
-        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    kept = {item for group in cases.values() for item in (group[0], group[-1])}
+        cases.setdefault(item.nodeid.partition("[")[0], item)
+    kept = set(cases.values())
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 
