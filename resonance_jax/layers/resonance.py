@@ -26,7 +26,9 @@ class ResonanceLayer(nn.Module):
     y = LayerNorm(x + dropout(resonate(x))) with W = exp(log_magnitude + i·phase); `post_norm=False` gives resonate(x)
     with dropout alone, for use inside a block. Bins follow from the sequence length: N = fast_length(t), f = bin / N.
     With `reference_length` they are those of that length, in cycles per sample, at every length: the layer then means
-    the same thing for a longer or shorter stretch of the same signal.
+    the same thing for a longer or shorter stretch of the same signal. Where frequencies do not follow the length, with
+    this or selection="continuous", the sum over t is divided by the observed steps of a row alone, and steps that were
+    added and hidden change nothing.
 
     Parameters: `log_magnitude`, `phase` (radians) [k, d], or one of them (component), or `real`, `imag` [k, d]
     (cartesian); `interference` [2, k, k] (real and imaginary part); `gate_logit` (learned) or `frequency_logit`
@@ -99,6 +101,8 @@ class ResonanceLayer(nn.Module):
         if learned:
             weights, interference = self._gated(weights, interference)
         y = self._filter(x, k, weights, interference, mask)
+        if mask is not None and (self.reference_length or self.selection == "continuous"):
+            y = self._over_observed(x, y, mask)
         y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
@@ -149,6 +153,19 @@ class ResonanceLayer(nn.Module):
         if reference != n or padded:
             return resonate_at(x, weights, bins / reference, **options)
         return resonate(x, weights, bins, fft_length=n, method=self.method, **options)
+
+    def _over_observed(self, x, y, mask):
+        """Divides what the filter put in by a row's observed steps, in place of all."""
+        axis_name = None if self.is_initializing() else self.axis_name
+        count = jnp.sum(mask, axis=-1)
+        length = mask.shape[-1]
+        if axis_name is not None:
+            count, length = jax.lax.psum(count, axis_name), length * jax.lax.axis_size(axis_name)
+        scale = (length / jnp.maximum(count, 1))[..., None, None].astype(y.dtype)
+        if self.unselected == "drop":
+            return scale * y
+        kept = jnp.where(mask[..., None], x, 0)
+        return kept + scale * (y - kept)
 
     def _bins(self, n, k) -> np.ndarray:
         low, high = (round(edge * (n // 2 + 1)) for edge in self.band)

@@ -25,25 +25,6 @@ class Tokens(NamedTuple):
     mask: Array
 
 
-class MeanResonance(nn.Module):
-    """A `ResonanceLayer` of fixed frequencies whose output is scaled to the mean over a row's observed steps.
-
-    The layer divides by all steps, hidden ones too; with this, padding changes nothing.
-
-    Attributes:
-        resonance: called as resonance(x, mask).
-    """
-
-    resonance: nn.Module
-
-    @nn.compact
-    def __call__(self, x: Array, mask: Array, *, deterministic: bool = True) -> Array:
-        """Maps x [b, t, d] to y [b, t, d]."""
-        y = self.resonance(x, mask, deterministic=deterministic)
-        count = jnp.maximum(jnp.sum(mask, axis=1), 1).astype(x.dtype)
-        return y * (x.shape[1] / count)[:, None, None]
-
-
 class Blocks(nn.Module):
     """Gated resonance blocks on tokens of any number, blind to padding: frequencies are in cycles per token.
 
@@ -73,7 +54,7 @@ class Blocks(nn.Module):
                 **dtypes,
             )
             x = MixerBlock(
-                MeanResonance(resonance),
+                resonance,
                 config.mlp_ratio * config.hidden_dim,
                 gate=True,
                 dropout=config.dropout,

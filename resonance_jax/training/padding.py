@@ -13,10 +13,9 @@ def pad_steps(batch: Batch, multiple: int) -> dict[str, Any]:
     """Adds hidden steps at the end of sequences until `multiple` divides their length.
 
     For models with axis_name, whose parts have to be equal, and of whole chunks for `LongContextResonanceNet`: take
-    devices · chunk_size. Models that hear no hidden step give what they give for the batch as it is: those with a fixed
-    `max_context_length`. Others choose their frequencies by the length, or with `reference_length` divide by all steps,
-    hidden ones too. Learned positions are stretched over the steps that are given, hidden ones too: with
-    position="learned" padding is not exact.
+    devices · chunk_size. Models that hear no hidden step give what they give for the batch as it is: all with a fixed
+    `max_context_length` or `reference_length`; others choose their frequencies by the length. Learned positions are
+    stretched over the steps that are given, hidden ones too: with position="learned" padding is not exact.
 
     Args:
         batch: "inputs" [b, t, …]; "mask" bool [b, t] or none, which is all; other entries [b, t, …] are padded with 0,

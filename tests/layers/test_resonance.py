@@ -325,6 +325,23 @@ def test_hidden_steps_neither_speak_nor_hear(random_variables, selection, post_n
     np.testing.assert_array_equal(run(variables, x, np.ones_like(mask)), run(variables, x))
 
 
+@pytest.mark.parametrize("unselected", ["drop", "pass"])
+@pytest.mark.parametrize(
+    "options", [{"reference_length": 11}, {"selection": "continuous"}], ids=["fixed", "continuous"]
+)
+def test_steps_that_are_added_and_hidden_change_nothing(random_variables, options, unselected):
+    """Where frequencies do not follow the length."""
+    x = signal()
+    layer = ResonanceLayer(FEATURES, 3, unselected=unselected, post_norm=False, **options)
+    variables, run = random_variables(layer, x), jax.jit(layer.apply)
+    for length in (LENGTH + 1, 40):
+        padded = np.full((len(x), length, FEATURES), 7, np.float32)
+        padded[:, :LENGTH] = x
+        mask = np.broadcast_to(np.arange(length) < LENGTH, padded.shape[:2])
+        found = run(variables, padded, mask)[:, :LENGTH]
+        np.testing.assert_allclose(found, run(variables, x), rtol=2e-5, atol=2e-5)
+
+
 def test_rows_do_not_mix_alone_in_a_batch_jitted_or_mapped(random_variables):
     x = signal(rows=3)
     layer = ResonanceLayer(FEATURES, FREQUENCIES)

@@ -75,7 +75,7 @@ def test_language_model(random_variables):
     ("kind", "options"),
     [
         ("resonance", {"pooling": "mean_max", "position": "learned", "patch_size": 2}),
-        ("resonance", {"head": "per_token", "position": "sinusoidal"}),
+        ("resonance", {"head": "per_token", "position": "sinusoidal", "reference_length": 12}),
         ("long_context", {"pooling": "max"}),
     ],
 )
