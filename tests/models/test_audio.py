@@ -131,6 +131,8 @@ def test_the_convolutional_net_does_not_hear_what_is_padding(sound):
     )
     np.testing.assert_array_equal(first, second)
     assert first.shape == (BATCH, 3) and np.abs(first - apply(variables, sound)).max() > 1e-4
+    longer, its_mask = (np.pad(array, ((0, 0), (0, 512))) for array in (sound, mask))
+    np.testing.assert_allclose(apply(variables, longer, its_mask)[1], first[1], rtol=1e-5)
 
 
 @pytest.mark.error_message
