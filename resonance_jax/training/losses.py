@@ -4,7 +4,7 @@ With `axis`, the name of a mapped axis of devices that share a batch, each retur
 its own rows, divided by the weight of all. The sum of the shares over the axis is the mean over the whole batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -86,6 +86,15 @@ def regression_loss(
     return mean_share(error.mean(axis=-1), batch.get("weight"), axis), {}
 
 
+def middle_quantile(quantiles: Sequence[float]) -> int:
+    """Returns the place of the quantile nearest to 1/2, the first of several, which stands for a forecast.
+
+    >>> middle_quantile((0.05, 0.1, 0.5))
+    2
+    """
+    return min(range(len(quantiles)), key=lambda place: abs(quantiles[place] - 0.5))
+
+
 def forecast_loss(
     outputs: jax.Array,
     batch: Mapping[str, Any],
@@ -120,7 +129,7 @@ def forecast_loss(
     outputs = outputs.astype(jnp.float32)
     middle = outputs
     if quantiles:
-        middle = outputs[..., min(range(len(quantiles)), key=lambda i: abs(quantiles[i] - 0.5))]
+        middle = outputs[..., middle_quantile(quantiles)]
     mse = mean_share(jnp.square(labels - middle), weight, axis)
     metrics = {"mse": mse, "mae": mean_share(jnp.abs(labels - middle), weight, axis)}
     if not quantiles:

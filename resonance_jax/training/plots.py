@@ -146,11 +146,12 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def forecasts(examples: Sequence[Mapping[str, Any]]) -> Figure:
+def forecasts(examples: Sequence[Mapping[str, Any]], middle: int = 0) -> Figure:
     """Draws windows, a panel each: the end of the input, the targets, and the forecast or its quantiles.
 
     Args:
         examples: "inputs" [t], "targets" [h], and "forecast" [h] or [h, q] each; None where missing.
+        middle: place of the quantile that is drawn as a line, among the others as a band.
     """
     figure = Figure(figsize=(9.7, 2.1 * len(examples) + 0.4), layout="constrained")
     grid = figure.subplots(len(examples), squeeze=False)[:, 0]
@@ -165,7 +166,7 @@ def forecasts(examples: Sequence[Mapping[str, Any]]) -> Figure:
         if forecast.ndim > 1:
             outer = forecast[:, 0], forecast[:, -1]
             axes.fill_between(steps, *outer, color=PALETTE[0], alpha=0.2, lw=0)
-            forecast = forecast[:, forecast.shape[1] // 2]
+            forecast = forecast[:, middle]
         axes.plot(steps, forecast, color=PALETTE[0], linewidth=1.4)
         _style(axes, "", "step" if axes is grid[-1] else "")
     names = {"input window": "#999999", "truth": INK, "forecast": PALETTE[0]}

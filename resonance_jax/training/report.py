@@ -21,6 +21,7 @@ from rich.text import Text
 
 from resonance_jax.training import html, image_plots, plots, summary
 from resonance_jax.training.image_plots import ImageSpectrum
+from resonance_jax.training.losses import middle_quantile
 from resonance_jax.training.plots import LayerSpectrum
 from resonance_jax.training.result import write_atomically
 from resonance_jax.training.summary import Run, read_run, summarize
@@ -242,7 +243,8 @@ def _examples(runs: Sequence[Run]) -> str:
         if not run.examples or run.result is None:
             continue
         if "forecast" in run.examples[0]:
-            image = plots.forecasts(run.examples)
+            quantiles = run.config.get("model", {}).get("quantiles")
+            image = plots.forecasts(run.examples, middle_quantile(quantiles) if quantiles else 0)
             note = "Windows of the test split, evenly spaced: the end of each, the truth and the forecast. "
             note += f"Test MSE {run.number('mse'):.4f}."
         else:

@@ -11,9 +11,10 @@ from resonance_jax.data.dataset import load_dataset
 from resonance_jax.data.forecasting import forecast_splits
 from resonance_jax.data.split import Dataset
 from resonance_jax.models.time_series import TimeSeriesConfig
-from resonance_jax.training import loop
+from resonance_jax.training import loop, plots
 from resonance_jax.training.compare import train_all
 from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.losses import middle_quantile
 from resonance_jax.training.metrics_log import read_metrics
 from resonance_jax.training.report import format_table
 from resonance_jax.training.result import RunResult
@@ -106,6 +107,15 @@ def test_quantiles_are_trained_by_their_own_loss_and_reported(tmp_path):
     with console.capture() as captured:
         console.print(format_table(results))
     assert "MSE" in captured.get() and f"{np.mean(scores):.4f}" in captured.get()
+
+
+def test_the_quantile_that_is_scored_is_the_one_drawn():
+    forecast = [[0.0, 1.0, 5.0], [1.0, 2.0, 6.0]]
+    example = {"inputs": [0.0, 1.0], "targets": [2.0, 3.0], "forecast": forecast}
+    middle = middle_quantile((0.01, 0.05, 0.5))
+    line = plots.forecasts([example], middle).axes[0].get_lines()[-1]
+    np.testing.assert_array_equal(line.get_ydata(), [5.0, 6.0])
+    assert middle_quantile((0.1, 0.5, 0.9)) == 1
 
 
 def test_trials_are_ranked_by_their_error(tmp_path):
