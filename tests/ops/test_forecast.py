@@ -43,7 +43,7 @@ def test_moments_are_those_of_what_was_observed(given, x64):
 
 
 def test_equal_values_have_no_deviation_that_is_their_rounding():
-    x = np.repeat(np.float32([[0.1, 0.2, 3.3, -20.7]]), 336, axis=0)
+    x = np.repeat(np.array([[0.1, 0.2, 3.3, -20.7]], np.float32), 336, axis=0)
     y, (mean, deviation) = jax.jit(normalize_window)(x)
     np.testing.assert_array_equal(deviation, 1)
     np.testing.assert_allclose(mean, x[:1], rtol=1e-6)
