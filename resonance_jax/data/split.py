@@ -17,11 +17,14 @@ class Split:
         inputs: float32, series [n, t, c] or images [n, h, w, c]; finite, 0 where missing. Or int32, token ids [n, t].
         labels: int32 [n], 0 … num_classes − 1; or, to forecast series, float32 targets [n, h, c], NaN where missing.
         mask: bool [n, t], True where a sample or token was observed; None if nothing is missing.
+        covariates: float32 [n, t + h, m], finite: numbers known in advance for each step of a series and its targets
+            (h = 0 with classes), such as the hour of the day; None if there are none.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     mask: np.ndarray | None = None
+    covariates: np.ndarray | None = None
 
     def __post_init__(self):
         inputs, labels, mask = self.inputs, self.labels, self.mask
@@ -34,16 +37,14 @@ class Split:
         if inputs.ndim == 2 and inputs.min() < 0:
             raise ValueError(f"token ids out of range: expected 0 or more, got {inputs.min()}.")
         self._check_labels(labels)
-        # Part by part: windows may be views of a series that is far smaller than they are.
-        for start in range(0, len(inputs), 1024):
-            finite = np.isfinite(inputs[start : start + 1024]).reshape(-1, inputs[0].size).all(1)
-            if not finite.all():
-                row = start + int(np.argmin(finite))
-                raise ValueError(
-                    f"non-finite input in row {row}: give missing samples as 0 and say so in the mask."
-                )
+        if (row := _first_not_finite(inputs)) is not None:
+            raise ValueError(
+                f"non-finite input in row {row}: give missing samples as 0 and say so in the mask."
+            )
         if mask is not None:
             self._check_mask(mask)
+        if self.covariates is not None:
+            self._check_covariates(self.covariates)
 
     def _check_labels(self, labels):
         inputs = self.inputs
@@ -70,6 +71,17 @@ class Split:
             row = int(np.argmin(mask.any(axis=1)))
             raise ValueError(f"every sample of row {row} is missing: drop the row.")
 
+    def _check_covariates(self, covariates):
+        shape, steps = self.inputs.shape, self.inputs.shape[1] + self.horizon
+        wrong = covariates.ndim != 3 or covariates.shape[:2] != (shape[0], steps)
+        if len(shape) != 3 or wrong or covariates.dtype != np.float32 or not covariates.shape[-1]:
+            raise ValueError(
+                f"expected covariates float32 [{shape[0]}, {steps}, m] of series, got {covariates.dtype} "
+                f"{list(covariates.shape)} for inputs {list(shape)} and {self.horizon} steps to forecast."
+            )
+        if (row := _first_not_finite(covariates)) is not None:
+            raise ValueError(f"non-finite covariate in row {row}: covariates are known everywhere.")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -78,10 +90,25 @@ class Split:
         """Steps of a target; 0 if the labels are classes."""
         return self.labels.shape[1] if self.labels.ndim == 3 else 0
 
+    @property
+    def num_covariates(self) -> int:
+        """Covariates of a step; 0 if there are none."""
+        return 0 if self.covariates is None else self.covariates.shape[-1]
+
     def take(self, rows: np.ndarray | slice) -> "Split":
         """Returns the given rows, in the given order; of a slice, views."""
-        mask = None if self.mask is None else self.mask[rows]
-        return Split(self.inputs[rows], self.labels[rows], mask)
+        optional = (self.mask, self.covariates)
+        mask, covariates = (None if array is None else array[rows] for array in optional)
+        return Split(self.inputs[rows], self.labels[rows], mask, covariates)
+
+
+def _first_not_finite(array: np.ndarray) -> int | None:
+    """The first row that is not finite; part by part: windows may be views of far less than they are."""
+    for start in range(0, len(array), 1024):
+        finite = np.isfinite(array[start : start + 1024]).reshape(-1, array[0].size).all(1)
+        if not finite.all():
+            return start + int(np.argmin(finite))
+    return None
 
 
 @dataclass(frozen=True)
@@ -111,6 +138,11 @@ class Dataset:
                     f"{self.name}: {name} inputs are {list(split.inputs.shape[1:])}, "
                     f"expected {list(self.input_shape)} as in training."
                 )
+            if split.num_covariates != self.num_covariates:
+                raise ValueError(
+                    f"{self.name}: {name} rows have {split.num_covariates} covariates, {self.num_covariates} in "
+                    "training."
+                )
             if split.horizon != self.horizon or (self.horizon and self.num_classes):
                 raise ValueError(
                     f"{self.name}: expected class names and classes, or no names and targets of one length, got "
@@ -131,6 +163,11 @@ class Dataset:
     def horizon(self) -> int:
         """Steps to forecast; 0 in a classification."""
         return self.train.horizon
+
+    @property
+    def num_covariates(self) -> int:
+        """Covariates of a step; 0 if there are none."""
+        return self.train.num_covariates
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -198,6 +235,6 @@ def standardize(train: Split, test: Split) -> tuple[Split, Split]:
         inputs = (split.inputs - np.float32(mean)) / np.float32(deviation)
         if split.mask is not None:
             inputs[~split.mask] = 0
-        return Split(inputs, split.labels, split.mask)
+        return Split(inputs, split.labels, split.mask, split.covariates)
 
     return scale(train), scale(test)

@@ -150,6 +150,12 @@ def check_fit(config: TrainConfig, dataset: Dataset) -> None:
             f"an example of {dataset.name} is {list(dataset.input_shape)}: expected model.input_dim "
             f"{dataset.input_shape[-1]}, got {model.input_dim}"
         )
+    known = getattr(model, "covariate_dim", 0)
+    if known != dataset.num_covariates:
+        raise ValueError(
+            f"a step of {dataset.name} has {dataset.num_covariates} covariates: expected a model with as many "
+            f"(covariate_dim of kind 'time_series'), got {known}"
+        )
 
 
 def _load(run_dir: str | Path) -> tuple[TrainConfig, nn.Module, Any, int]:

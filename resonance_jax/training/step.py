@@ -15,6 +15,8 @@ from resonance_jax.training.monitor import all_finite, gradient_norms
 from resonance_jax.training.optimizer import label_parameters
 
 Batch = Mapping[str, Any]
+OPTIONAL_INPUTS = ("mask", "covariates")
+"""What a batch may have besides "inputs" that a model is called with, by these names."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -78,8 +80,8 @@ def init_state(
 
     Args:
         model: a linen module, called as `model.apply(variables, inputs, deterministic=…, rngs=…)`,
-            with `mask=` too where the batch has one. Its collections besides "params" and "intermediates" are mutable
-            in training and read in evaluation.
+            with `mask=` and `covariates=` too where the batch has them. Its collections besides "params" and
+            "intermediates" are mutable in training and read in evaluation.
         optimizer: as `make_optimizer` makes it, or any optax transformation.
         key: typed PRNG key (`jax.random.key(seed)`).
         batch: a batch as in training; the parameters are initialised for its first row.
@@ -122,17 +124,20 @@ def init_state(
 
 def init_variables(model: nn.Module, key: jax.Array, batch: Batch) -> dict[str, Any]:
     """Initialises a model's parameters and other collections, for the first row of a batch."""
-    given = {name: batch[name] for name in ("inputs", "mask") if name in batch}
+    given = {name: batch[name] for name in ("inputs", *OPTIONAL_INPUTS) if name in batch}
     row = jax.tree.map(lambda leaf: leaf[:1], given)
     return dict(_init_variables(model, key, row))
+
+
+def _optional(batch: Batch) -> dict[str, Any]:
+    return {name: batch[name] for name in OPTIONAL_INPUTS if name in batch}
 
 
 @partial(jax.jit, static_argnames="model")
 def _init_variables(model: nn.Module, key: jax.Array, row: dict[str, Any]) -> Any:
     params_key, dropout_key = jax.random.split(key)
     keys = {"params": params_key, "dropout": dropout_key}
-    mask = {"mask": row["mask"]} if "mask" in row else {}
-    variables = model.init(keys, row["inputs"], deterministic=True, **mask)
+    variables = model.init(keys, row["inputs"], deterministic=True, **_optional(row))
     return {name: tree for name, tree in variables.items() if name != "intermediates"}
 
 
@@ -148,7 +153,7 @@ def take_step(
     Args:
         state: from `init_state` or the step before.
         batch: dict with "inputs" [b, t, c], [b, h, w, c], ids [b, t] or a dict of arrays [b, …], "labels" [b], and
-            optionally "mask" [b, t] (True = observed) and "weight" [b].
+            optionally "mask" [b, t] (True = observed), "covariates" [b, t + h, m] and "weight" [b].
         axis: inside pmap or shard_map, the name of the axis over which the rows of a batch are split; the state is the
             same on all, but its collections, which belong to rows. Each device gives its share of loss and gradient,
             and their sums are those of the whole batch; a loss of one's own then takes `axis` too
@@ -168,14 +173,13 @@ def take_step(
         options = {"axis": axis}
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        mask = {"mask": batch["mask"]} if "mask" in batch else {}
         outputs, collections = state.apply_fn(
             {"params": params, **state.collections},
             batch["inputs"],
             deterministic=False,
             rngs={"dropout": key},
             mutable=list(state.collections),
-            **mask,
+            **_optional(batch),
         )
         loss, metrics = state.loss_fn(outputs, batch, **options)
         return loss, (metrics, dict(collections))
@@ -234,7 +238,6 @@ def eval_step(
     `variables` are the model's, as `TrainState.eval_variables` has them.
     Rows of weight 0 count for nothing; the caller weighs batches by their sum of weights.
     """
-    mask = {"mask": batch["mask"]} if "mask" in batch else {}
-    outputs = apply_fn(variables, batch["inputs"], deterministic=True, **mask)
+    outputs = apply_fn(variables, batch["inputs"], deterministic=True, **_optional(batch))
     loss, metrics = loss_fn(outputs, batch)
     return {"loss": loss, **metrics, "outputs": outputs}

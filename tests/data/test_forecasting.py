@@ -105,6 +105,18 @@ def test_what_is_missing_is_0_in_windows_and_nan_in_targets():
     )
 
 
+def test_covariates_are_those_of_window_and_targets():
+    series, known = make_series(), np.arange(200, dtype=np.float32).reshape(100, 2)
+    train, test = forecast_splits(series, horizon=4, history=6, covariates=known)
+    for split, first in ((train, 0), (test, 80 - 6)):
+        assert split.covariates is not None
+        np.testing.assert_array_equal(split.covariates[3], known[first + 3 : first + 13])
+        batch = next(evaluation_batches(split, 4))
+        np.testing.assert_array_equal(batch["covariates"], split.covariates[:4])
+    with pytest.raises(ValueError, match="expected 100 rows of covariates, got 99"):
+        forecast_splits(series, horizon=4, history=6, covariates=known[1:])
+
+
 def test_the_last_windows_are_held_out_and_no_target_is_in_both_parts():
     whole, _ = forecast_splits(make_series(), horizon=4, history=6)
     train, validation = hold_out(whole, 0.25, seed=0)
@@ -171,6 +183,16 @@ def test_a_folder_of_ones_own(tmp_path, monkeypatch):
     lines = [f"{str(hour).replace('T', ' ')}:00:00,{i % 24}" for i, hour in enumerate(hours)]
     (tmp_path / "hourly_electricity.csv").write_text("\n".join(["ts,y", *lines]))
     dataset = load_dataset("forecast_electricity_96", tmp_path)
+    known = load_dataset("forecast_electricity_96_calendar", tmp_path)
+    assert (known.num_covariates, dataset.num_covariates) == (4, 0)
+    assert known.test.covariates is not None
+    hours = np.arange(1600 - 336, 2000)[: 336 + 96]  # of the first row of test
+    np.testing.assert_allclose(
+        known.test.covariates[0, :, 0], np.sin(hours * np.pi / 12), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        known.test.covariates[0, :, 3], np.cos(hours * np.pi / 84), atol=1e-5
+    )
     assert (dataset.num_classes, dataset.horizon, dataset.input_shape) == (0, 96, (336, 1))
     np.testing.assert_allclose(dataset.test.labels[:, 0], dataset.test.inputs[:, -24], atol=1e-6)
     short = tmp_path / "short" / "hourly"

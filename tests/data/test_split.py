@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from resonance_jax.data.iterator import BatchIterator
 from resonance_jax.data.split import Dataset, Split, hold_out, standardize
 
 
@@ -114,6 +115,27 @@ def test_dataset_of_token_ids():
 def test_dataset_says_its_shape():
     dataset = Dataset("mine", make_split([0, 1]), make_split([1]), ("a", "b"))
     assert (dataset.num_classes, dataset.input_shape, len(dataset.test)) == (2, (4, 1), 1)
+
+
+def test_covariates_go_with_their_rows():
+    known = np.arange(24, dtype=np.float32).reshape(2, 6, 2)
+    inputs, targets = np.zeros((2, 4, 1), np.float32), np.zeros((2, 2, 1), np.float32)
+    split = Split(inputs, targets, covariates=known)
+    kept = split.take(np.array([1]))
+    assert kept.covariates is not None and kept.num_covariates == 2
+    np.testing.assert_array_equal(kept.covariates, known[1:])
+    scaled, _ = standardize(*[Split(inputs + known[:, :4, :1], targets, covariates=known)] * 2)
+    assert scaled.covariates is known
+    classes = Split(inputs, np.zeros(2, np.int32), covariates=known[:, :4])
+    with pytest.raises(ValueError, match="augmentations do not change covariates"):
+        BatchIterator(classes, 1, seed=0, augment=["jitter"])
+    with pytest.raises(ValueError, match="test rows have 0 covariates, 2 in training"):
+        Dataset("mine", split, Split(inputs, targets), ())
+    with pytest.raises(ValueError, match="non-finite covariate in row 1"):
+        Split(inputs, targets, covariates=np.where(known == 20, np.nan, known))
+    for wrong in (known[:, :5], known[0], known.astype(float), known[..., :0]):
+        with pytest.raises(ValueError, match=r"expected covariates float32 \[2, 6, m\] of series"):
+            Split(inputs, targets, covariates=wrong)
 
 
 def test_dataset_to_forecast_has_no_classes():

@@ -109,6 +109,21 @@ def test_quantiles_are_trained_by_their_own_loss_and_reported(tmp_path):
     assert "MSE" in captured.get() and f"{np.mean(scores):.4f}" in captured.get()
 
 
+def test_what_is_known_in_advance_is_learned_and_read(tmp_path, monkeypatch):
+    """Noise that the covariates tell: without them there is nothing to learn."""
+    series = np.random.default_rng(0).normal(size=(200, 2))
+    known = (3 * series).astype(np.float32)
+    splits = forecast_splits(series, horizon=4, history=12, covariates=known)
+    data = Dataset("Told", *splits, ())
+    monkeypatch.setattr(loop, "load_dataset", lambda name, folder: data)
+    with pytest.raises(ValueError, match="a step of Told has 2 covariates: expected a model"):
+        loop.train_and_evaluate(CONFIG, tmp_path / "none")
+    model = dataclasses.replace(MODEL, covariate_dim=2)
+    config = dataclasses.replace(CONFIG, model=model, num_epochs=20, learning_rate=3e-2)
+    result = loop.train_and_evaluate(config, tmp_path / "told")
+    assert result.scores["mse"] < 0.1 * np.var(data.test.labels)
+
+
 def test_the_quantile_that_is_scored_is_the_one_drawn():
     forecast = [[0.0, 1.0, 5.0], [1.0, 2.0, 6.0]]
     example = {"inputs": [0.0, 1.0], "targets": [2.0, 3.0], "forecast": forecast}
