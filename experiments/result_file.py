@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 from matplotlib.figure import Figure
 
 from resonance_jax.training import plots
 from resonance_jax.training.result import surroundings, write_atomically
+
+MOST_MAPS = 16_000
+"""Memory maps above which compiled programs are dropped: each holds hundreds, and Linux gives a process 65,530, beyond
+which nothing more can be compiled: the 206th training of an experiment ended so."""
 
 
 class ResultFile:
@@ -103,3 +108,11 @@ def work(results: ResultFile, jobs: Sequence[tuple[Any, ...]]) -> None:
         done = f"{index} of {len(jobs)} done in {wall / 60:.1f} min ({cpu / 60:.1f} min of CPU)"
         print(f"{done}; next: {function.__name__} {' '.join(map(str, arguments))}", flush=True)
         function(results, *arguments)
+        if _memory_maps() > MOST_MAPS:
+            jax.clear_caches()
+
+
+def _memory_maps() -> int:
+    """Memory maps of this process; 0 where the system does not say."""
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
