@@ -7,8 +7,13 @@ Data: the official splits. Beside ours: HIVE-COTE 2, InceptionTime, WEASEL 2.0 a
     files, fold 0, which is the official split), and one nearest neighbour by Euclidean distance, computed here. The
     published figures leave out sets of unequal lengths; all are compared on the sets that all have.
 
-The rule: tokens of four strides, each stride a 64th of the series; their lowest 24 frequencies, or all; 1,200 updates
-of 32 series, or 4 passes where those are more; jitter and scaling. No setting was searched for.
+The rule: tokens of 16 strides, each stride a 64th of the series; their lowest 24 frequencies, or all; 1,200 updates
+of 32 series, or 4 passes where those are more; jitter, scaling, and up to 10 % more or less speed. It was chosen on
+30 percent of the training series of Adiac, CricketX, FiftyWords and FacesUCR, held out. Mean accuracy there: 0.541
+with tokens of 4 strides, half the rate and no change of speed (with that rule all 51 sets were tested, 0.714); 0.667
+with the change of speed; 0.714 with tokens of 8 strides as well, 0.750 at twice the rate; 0.755 with tokens of 16 at
+the lower rate. The last two together are the rule. Lower than 0.667: 128 tokens 0.620, dropout of 0.2 0.519. Twice
+the width, 0.715, was left out for time.
 
 References:
     Middlehurst et al., Bake off redux, arXiv:2304.13029 (the published figures).
@@ -44,6 +49,8 @@ PUBLISHED = {
     "FreshPRINCE": "FreshPRINCE",
 }
 BATCH, UPDATES, PASSES = 32, 1200, 4
+PATCH = 16
+"""Strides in a token."""
 OURS, NEIGHBOUR = "resonance", "1-NN, Euclidean"
 
 
@@ -51,7 +58,7 @@ def make_config(name: str, seed: int = 0, folder: Path | None = None) -> TrainCo
     """Returns the configuration that the rule gives a set."""
     facts = SETS[name]
     stride = -(-facts.length // 64)
-    tokens = 1 + (facts.length - 4 * stride) // stride
+    tokens = 1 + (facts.length - PATCH * stride) // stride
     batch = min(BATCH, facts.train)
     return TrainConfig(
         experiment="ucr",
@@ -64,7 +71,7 @@ def make_config(name: str, seed: int = 0, folder: Path | None = None) -> TrainCo
             num_layers=3,
             mlp_dim=64,
             num_frequencies=min(24, tokens // 2 + 1),
-            patch_size=4 * stride,
+            patch_size=PATCH * stride,
             patch_stride=stride,
             pooling="mean_max",
             position="learned",
@@ -73,12 +80,12 @@ def make_config(name: str, seed: int = 0, folder: Path | None = None) -> TrainCo
         seed=seed,
         num_epochs=max(PASSES, math.ceil(UPDATES / (facts.train // batch))),
         batch_size=batch,
-        learning_rate=2e-3,
-        learning_rate_magnitude=2e-3,
-        learning_rate_phase=2e-3,
+        learning_rate=4e-3,
+        learning_rate_magnitude=4e-3,
+        learning_rate_phase=4e-3,
         weight_decay=0.05,
         label_smoothing=0.1,
-        augment=("jitter", "scale"),
+        augment=("jitter", "scale", "speed"),
         ema_decay=0.99,
         eval_every=100_000,  # only at the end
         checkpoint_every=100_000,
