@@ -305,7 +305,8 @@ def draw_neighbours(stamps: Stamps, vectors: dict[str, np.ndarray], title: str) 
             panel.set_xlabel(captions[rows[place]][:24], fontsize=6)
             for side in panel.spines.values():
                 side.set(color="tab:green" if place == own else "0.8", linewidth=2)
-        line[0].set_title(captions[rows[own]][:60], fontsize=8, loc="left")
+        title = line[0].set_title(captions[rows[own]][:60], fontsize=8, loc="left")
+        title.set_in_layout(False)  # else a long one moves the panels apart
     return figure
 
 
