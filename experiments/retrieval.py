@@ -2,9 +2,18 @@
 
 Question: recall@1, 5 and 10 among the 120 stamps of a fold that was not trained with; what a second sense adds to a
 query, and what it costs when it is missing; with spectra that modulate each other, without, and beside convolutions.
-Not yet run as a whole. The budget was chosen by two trials of "resonance" on fold 0.
+Found, five folds, one seed, recall@10 of 119 (chance 0.084; means over folds, deviations 0.01 to 0.06):
+    caption → picture   resonance 0.251   mean 0.229   towers 0.288
+    picture → caption             0.240        0.243          0.300
+    speech → caption              0.449        0.479          0.487
+    speech → picture              0.191        0.196          0.231
+    caption and speech → picture  0.273        0.228          0.312
+The convolutional towers are ahead wherever pictures are asked for. Asked with caption and speech, a missing caption
+costs 0.08 (resonance, towers), a missing speech 0.02 (± 0.012 over the folds, both). With the same towers modulated
+spectra are ahead of a mean of vectors for that question, by 0.045 ± 0.013, and elsewhere level.
+The budget was chosen by two trials of "resonance" on fold 0.
 Command: python -m experiments.retrieval [--data-dir …/usr/share/tuxpaint/stamps], and with --picture FOLD
-Time: about 50 minutes of one core, of 15 runs
+Time: about 45 minutes of one core, of 15 runs
 Data: the Debian package tuxpaint-stamps-default; stamps with a picture of pixels and a caption in French, Spanish,
     Catalan and Romanian, no caption twice; 48 × 48 pixels, 2 s of sound at 8 kHz.
 
@@ -305,8 +314,8 @@ def draw_neighbours(stamps: Stamps, vectors: dict[str, np.ndarray], title: str) 
             panel.set_xlabel(captions[rows[place]][:24], fontsize=6)
             for side in panel.spines.values():
                 side.set(color="tab:green" if place == own else "0.8", linewidth=2)
-        title = line[0].set_title(captions[rows[own]][:60], fontsize=8, loc="left")
-        title.set_in_layout(False)  # else a long one moves the panels apart
+        caption = line[0].set_title(captions[rows[own]][:60], fontsize=8, loc="left")
+        caption.set_in_layout(False)  # else a long one moves the panels apart
     return figure
 
 
