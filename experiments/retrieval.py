@@ -314,8 +314,9 @@ def draw_neighbours(stamps: Stamps, vectors: dict[str, np.ndarray], title: str) 
             panel.set_xlabel(captions[rows[place]][:24], fontsize=6)
             for side in panel.spines.values():
                 side.set(color="tab:green" if place == own else "0.8", linewidth=2)
-        caption = line[0].set_title(captions[rows[own]][:60], fontsize=8, loc="left")
-        caption.set_in_layout(False)  # else a long one moves the panels apart
+        line[0].set_title(" ", fontsize=8)  # its height; a long title would move the panels apart
+        above: dict[str, Any] = dict(transform=line[0].transAxes, fontsize=8, in_layout=False)
+        line[0].text(0, 1.06, captions[rows[own]][:60], **above)
     return figure
 
 
