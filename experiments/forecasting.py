@@ -1,8 +1,11 @@
 """Forecasts of hourly electricity, traffic, solar, wind and household power, 96 to 720 hours ahead.
 
 Question: does a path through the spectrum with resonance blocks beside it beat linear forecasters?
-    Not yet run as a whole.
-Time: about an hour of one core a seed
+Found, one seed, mean squared error over the four horizons: on traffic 0.531, 5 % below the linear forecasters (0.558)
+    and 2 % below attention (0.542); with the calendar 0.522. Nowhere else: electricity 0.068 beside DLinear's 0.067,
+    solar 0.155 (trials chose the path alone) beside attention's 0.150, wind 0.875 beside 0.831, where the linear ones
+    are at 0.846 to 0.850, household 0.621 beside DLinear's 0.612. The calendar was not run on the last three.
+Time: about an hour and a half of one core a seed
 Command: python -m experiments.forecasting [--data traffic] [--horizons 96] [--plot]
 Data and protocol: resonance_jax.data.forecasting (windows of 336 hours, the last fifth of the hours to test).
 
@@ -300,16 +303,20 @@ def print_table(record: Mapping[str, Any]) -> None:
                     continue
                 best = min(found, key=lambda m: np.inf if np.isnan(found[m]) else found[m])
                 wins[best] += 1
-                cells = (f"{v:.4f}{'*' if m == best else ' '}" for m, v in found.items())
+                cells = (
+                    "-" if np.isnan(v) else f"{v:.4f}{'*' if m == best else ' '}"
+                    for m, v in found.items()
+                )
                 print(f"{data:16}{horizon:6}" + "".join(f"{cell:>19}" for cell in cells))
         print(f"{'lowest':22}" + "".join(f"{count:>18} " for count in wins.values()))
 
 
 def draw(record: Mapping[str, Any]) -> Figure:
-    """Draws the squared error over the horizon, a panel a series."""
+    """Draws the squared error over the horizon, a panel a series, of all but the naive, which are far above."""
+    drawn = [model for model in MODELS if not model.startswith("naive")]
     figure = Figure(figsize=(2.6 * len(SERIES), 3.2), layout="constrained")
     for axes, data in zip(figure.subplots(1, len(SERIES)), SERIES, strict=True):
-        for color, model in zip(PALETTE, MODELS, strict=False):
+        for color, model in zip(PALETTE, drawn, strict=False):
             errors = [mean_score(record, data, horizon, model, "mse") for horizon in HORIZONS]
             axes.plot(HORIZONS, errors, color=color, marker="o", markersize=3, label=model)
         axes.set_title(data)
