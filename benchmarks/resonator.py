@@ -1,6 +1,4 @@
-"""Times a stack of 16 resonator layers beside 16 attention layers and beside 16 filters that each transform.
-
-    python -m benchmarks.resonator [--quick] [--out FILE]
+"""A stack of 16 resonator layers beside 16 attention layers and beside 16 filters that each transform.
 
 Every function sees float32 x [1, n, 64]; forward pass. `stack` is a `ResonatorStack`, projections included, and
 `attention` is multi-head attention with projections, both of 4 heads. `one transform` and `16 transforms` are the same
@@ -10,16 +8,14 @@ from there on it is timed once. Slopes are least squares of log time on log n wi
 over interleaved rounds.
 """
 
-import argparse
-import json
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import Case, compiled_case, environment, ratio, time_interleaved
+from benchmarks.harness import Record
+from benchmarks.timing import Case, compiled_case, ratio
 from resonance_jax.claims.filters import separate_filters, stacked_attention, stacked_filters
 from resonance_jax.claims.scaling import fit_slope
 from resonance_jax.layers.resonator import ResonatorStack
@@ -28,10 +24,10 @@ LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 LAYERS, FEATURES, HEADS, PATTERNS = 16, 64, 4, 8
 CHUNKED_FROM, QUERY_CHUNK = 4096, 512
 LEAST_GAIN = 2.0
-RESULTS = Path(__file__).parent / "results"
 
 
-def cases_at(n: int, repeats: int) -> dict[str, Case]:
+def cases_at(n: int, repeats: int) -> list[Case]:
+    """All four at one length, of which two have been compared."""
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -51,14 +47,12 @@ def cases_at(n: int, repeats: int) -> dict[str, Case]:
     layers = jax.lax.complex(draw(LAYERS, bins), draw(LAYERS, bins))
     filters = (x.swapaxes(1, 2), pool, layers)
     check_equal(*(jax.jit(f)(*filters) for f in (stacked_filters, separate_filters)))
-    cases = [
+    return [
         compiled_case("stack", stack.apply, (variables, x), repeats),
         compiled_case("attention", attention, (x, weights), 1 if chunk else repeats, **note),
         compiled_case("one transform", stacked_filters, filters, repeats),
         compiled_case("16 transforms", separate_filters, filters, repeats),
     ]
-    time_interleaved(cases)
-    return {case.name: case for case in cases}
 
 
 def check_equal(once, each) -> None:
@@ -78,63 +72,17 @@ def slopes(lengths, medians: dict[str, list[float]]) -> dict[str, list[float]]:
     }
 
 
-def compare(lengths, repeats: int) -> dict:
-    rows, targets = [], []
+def run(record: Record) -> None:
+    """Times all four at each length, and fits the slopes."""
+    lengths, repeats = (LENGTHS[:3], 3) if record.quick else (LENGTHS, 11)
     medians: dict[str, list[float]] = {}
-    print(f"{'n':>6} {'':16}{'median ms':>11}  {'quartiles ms':>19}{'temp MB':>9}")
     for n in lengths:
-        cases = cases_at(n, repeats)
+        cases = record.time({"n": n}, cases_at(n, repeats), "stack")
         for name, case in cases.items():
-            row = case.row()
-            rows.append({"n": n, "name": name, **row})
             medians.setdefault(name, []).append(float(np.median(case.seconds)))
-            lower, upper = row["quartiles_ms"]
-            memory = (row["temp_bytes"] or 0) / 2**20
-            print(
-                f"{n:>6} {name:<16}{row['median_ms']:>11.2f}  {lower:>9.2f}{upper:>10.2f}{memory:>9.1f} "
-                f"{row.get('note', '')}",
-                flush=True,
-            )
         gain = ratio(cases["16 transforms"], cases["one transform"])
-        rows.append(
-            {
-                "n": n,
-                "attention / stack": round(ratio(cases["attention"], cases["stack"]), 2),
-                "16 transforms / one": round(gain, 2),
-            }
-        )
-        print(f"{n:>6} {rows[-1]}", flush=True)
-        targets.append(
-            {
-                "target": f"n = {n}: 16 transforms / one transform >= {LEAST_GAIN:g}",
-                "measured": round(gain, 2),
-                "result": "PASS" if gain >= LEAST_GAIN else "MISS",
-            }
-        )
-    found = slopes(lengths, medians)
+        record.target(f"n = {n}: 16 transforms / one transform", gain, at_least=LEAST_GAIN)
+    record.values["slopes"] = slopes(lengths, medians)
     print("\nTime ∝ n^a: a (95 % interval)")
-    for name, (slope, low, high) in found.items():
+    for name, (slope, low, high) in record.values["slopes"].items():
         print(f"  {name:<20}{slope:>6.2f} ({low:.2f} to {high:.2f})")
-    print("\nTargets")
-    for entry in targets:
-        print(f"  {entry['result']:<6}{entry['target']:<52}{entry['measured']:>8}")
-    return {"rows": rows, "slopes": found, "targets": targets}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Times a stack of resonators beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
-    parser.add_argument("--out", type=Path, help="JSON file (default: benchmarks/results)")
-    args = parser.parse_args()
-    about = environment()
-    print(json.dumps(about, indent=1))
-    found = compare(LENGTHS[: 3 if args.quick else None], 3 if args.quick else 11)
-    suffix = "-quick" if args.quick else ""
-    out = args.out or RESULTS / f"resonator-{about['platform']}{suffix}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**about, **found}, indent=1) + "\n")
-    print(f"written to {out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,4 @@
-"""Times embedding and softmax of large vocabularies in two levels beside a full table.
-
-    python -m benchmarks.vocabulary [--quick] [--out FILE]
+"""Embedding and softmax of large vocabularies in two levels beside a full table.
 
 V = 100K, 500K and 1M ids, d = 512, 256 tokens, float32 parameters. A step embeds 256 ids, scores the ids that follow,
 takes the gradient of the mean loss and subtracts it (SGD) in place. Ids are drawn by Zipf's law, p ∝ 1/rank, so that
@@ -9,12 +7,9 @@ softmax can have; its products are float32, or bfloat16 with sums in float32: th
 Ours has tables of its own for embedding and head, and shares them ("tied"). Ratios are medians over rounds.
 """
 
-import argparse
 import functools
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -22,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import Case, environment, ratio, time_interleaved
+from benchmarks.harness import Record
+from benchmarks.timing import Case, ratio
 from resonance_jax.layers.embedding import HierarchicalEmbedding, HierarchicalSoftmax
 
 SIZES = (100_000, 500_000, 1_000_000)
 FEATURES, TOKENS, FREQUENT = 512, 256, 16_384
 PARAMETERS, TIME = 0.05, 0.10  # of a full table and of its step
 RATE = 0.1
-RESULTS = Path(__file__).parent / "results"
 
 
 class Hierarchical(nn.Module):
@@ -120,66 +115,27 @@ def cases_of(vocab_size: int, repeats: int, full_repeats: int) -> list[Case]:
     return [step_case(name, make(), ids, count) for name, make, count in makers]
 
 
-def measure(vocab_size: int, cases: list[Case]) -> list[dict[str, Any]]:
-    """Times the cases side by side; prints each with its share of the full table's parameters and time."""
-    time_interleaved(cases)
-    table, full = vocab_size * FEATURES, [case for case in cases if case.name.startswith("full")]
-    print(
-        f"\n{vocab_size:,} ids\n{'':34}{'parameters':>14}{'of V d':>9}{'median ms':>11}{'of full step':>14}"
-    )
-    rows = []
-    for case in cases:
-        row = {"ids": vocab_size, "name": case.name, **case.row()}
-        row["tail_share"] = round(float(np.mean(np.array(draw_ids(vocab_size)) >= FREQUENT)), 3)
-        row["of_table"] = round(row["parameters"] / table, 4)
-        row["of_full_step"] = round(ratio(case, *full), 4)
-        rows.append(row)
-        print(
-            f"{case.name:34}{row['parameters']:>14,}{row['of_table']:>9.2%}{row['median_ms']:>11.1f}"
-            f"{row['of_full_step']:>14.2%}",
-            flush=True,
-        )
-    return rows
-
-
-def targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At the largest V, with tables of their own for embedding and head."""
-    largest = max(row["ids"] for row in rows)
-    found = []
-    for row in rows:
-        if row["ids"] == largest and row["name"].startswith("two levels, own"):
-            for key, limit, what in (
-                ("of_table", PARAMETERS, "of a full table's parameters"),
-                ("of_full_step", TIME, "of the faster full softmax's step"),
-            ):
-                result = "PASS" if row[key] <= limit else "MISS"
-                target = f"{largest:,} ids, {row['name']}: <= {limit:.0%} {what}"
-                found.append({"target": target, "measured": row[key], "result": result})
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="100K ids, few repeats")
-    parser.add_argument("--out", type=Path, help="JSON file (default: benchmarks/results)")
-    args = parser.parse_args()
-    about = environment()
-    print(json.dumps(about, indent=1))
-    rows = []
-    for vocab_size in SIZES[:1] if args.quick else SIZES:
-        rows += measure(vocab_size, cases_of(vocab_size, 5 if args.quick else 9, 3))
-    print("\nTargets")
-    found = targets(rows)
-    for entry in found:
-        print(f"  {entry['result']:<6}{entry['target']:<88}{entry['measured']:>8}")
-    name = f"vocabulary-{about['platform']}{'-quick' if args.quick else ''}.json"
-    out = args.out or RESULTS / name
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sizes = {"features": FEATURES, "tokens": TOKENS, "num_frequent": FREQUENT}
-    record = {**about, **sizes, "rows": rows, "targets": found}
-    out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"written to {out.name}")
-
-
-if __name__ == "__main__":
-    main()
+def run(record: Record) -> None:
+    """Times all of them at each size; asked, at a million ids with tables of their own, of parameters and of time."""
+    for vocab_size in SIZES[:1] if record.quick else SIZES:
+        cases = cases_of(vocab_size, 5 if record.quick else 9, 3)
+        tail = float(np.mean(np.array(draw_ids(vocab_size)) >= FREQUENT))
+        key = {"ids": vocab_size, "tail_share": round(tail, 3), "features": FEATURES}
+        found = record.time(key, cases, "full table, float32")
+        full = [case for name, case in found.items() if name.startswith("full")]
+        largest = vocab_size == SIZES[-1]
+        for name, case in found.items():
+            if name.startswith("two levels"):
+                asked = largest and "own" in name
+                of_table = case.info["parameters"] / (vocab_size * FEATURES)
+                what = f"{vocab_size:,} ids, {name}"
+                record.target(
+                    f"{what}: of a full table's parameters",
+                    of_table,
+                    at_most=PARAMETERS if asked else 1,
+                )
+                record.target(
+                    f"{what}: of the faster full softmax's step",
+                    ratio(case, *full),
+                    at_most=TIME if asked else 1,
+                )

@@ -30,7 +30,7 @@ METHODS = ("auto", "fft", "matrix")
 UNSELECTED = ("drop", "pass")
 
 # Most bins for which the matrix form is the faster one, by FFT length: forward + backward, d = 256, float32, measured
-# by `python -m benchmarks.resonance --table` (benchmarks/results; not yet on a GPU). Between rows the log of n is
+# by `python -m benchmarks methods` (benchmarks/results; not yet on a GPU). Between rows the log of n is
 # interpolated. These are bins spread over the whole spectrum; close ones cost less (`work_in_columns`) and count for
 # fewer.
 _MATRIX_BINS = {

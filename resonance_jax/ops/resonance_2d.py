@@ -163,7 +163,7 @@ def choose_method_2d(shape: Sequence[int], rows: int, columns: int) -> str:
 
     Two products with tables, of real numbers along a row and complex ones along a column, against two FFTs of
     2.5 HW log₂(HW), taken to do a fifth as many operations a second: a guess, until
-    `benchmarks.resonance_2d` has been run.
+    `python -m benchmarks resonance_2d` has been run.
 
     >>> choose_method_2d((14, 14), 7, 4), choose_method_2d((256, 256), 255, 128)
     ('matrix', 'fft')

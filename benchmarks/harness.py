@@ -1,0 +1,219 @@
+"""One run of a benchmark: what it measures, what was asked, and the JSON file and picture that it leaves."""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from matplotlib.figure import Figure
+
+from benchmarks.timing import Case, environment, limits, ratio, time_interleaved
+from resonance_jax.training.plots import png_bytes
+from resonance_jax.training.result import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = (
+    "resonance",
+    "methods",
+    "resonance_2d",
+    "recurrence",
+    "complexity",
+    "decoding",
+    "resonator",
+    "hologram",
+    "quaternion",
+    "vocabulary",
+    "long_context",
+)
+SAME = ("platform", "device", "cores")
+TOLERANCE = 1.5
+"""How many times worse than the committed one a ratio may be. Ratios of one machine repeat to within 1.3 when it is
+idle, and to within 2 when it is not."""
+
+
+class Record:
+    """Rows and targets of one benchmark, in a file that is written as they come.
+
+    Until `finish` the file's name ends in ".partial". Rows of a run of the same commit, clean, on the same device that
+    was interrupted are not measured again.
+
+    Attributes:
+        quick: measure fewer sizes, with fewer repeats.
+        path: the JSON file.
+        values: what goes into it: the environment, "limits", "rows", "targets", and what the benchmark adds.
+    """
+
+    def __init__(self, path: Path, quick: bool) -> None:
+        self.quick = quick
+        self.path = path
+        self._partial = path.with_name(path.name + ".partial")
+        self.values: dict[str, Any] = {
+            **environment(),
+            "limits": limits(),
+            "rows": [],
+            "targets": [],
+        }
+        self._earlier: list[dict[str, Any]] = []
+        if self._partial.exists():
+            earlier = json.loads(self._partial.read_text())
+            same = all(earlier[key] == self.values[key] for key in ("commit", *SAME))
+            if same and "changes" not in earlier["commit"]:
+                self._earlier = earlier["rows"]
+
+    def measure(
+        self, key: dict[str, Any], function: Callable[[], list[dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        """Adds key | row for each row of function(), or those with this key that an interrupted run left."""
+        rows = [row for row in self._earlier if row.items() >= key.items()]
+        rows = rows or [key | row for row in function()]
+        self.values["rows"] += rows
+        self._write(self._partial)
+        return rows
+
+    def time(self, key: dict[str, Any], cases: list[Case], reference: str) -> dict[str, Case]:
+        """Times cases side by side, adds a row of each, and prints them as multiples of one of them.
+
+        Returns:
+            The cases by name.
+        """
+        time_interleaved(cases)
+        by_name = {case.name: case for case in cases}
+        title = ", ".join(f"{name} {value}" for name, value in key.items())
+        print(
+            f"\n{title:<44}{'median':>10}{'quartiles ms':>20}{'× ' + reference:>22}{'XLA':>9}{'RSS MB':>9}"
+        )
+        for case in cases:
+            row = {**key, "name": case.name, **case.row()}
+            times = ratio(case, by_name[reference])
+            if times is not None:
+                row["times_reference"] = round(times, 3)
+            self.values["rows"].append(row)
+            print(_line(row), flush=True)
+        self._write(self._partial)
+        return by_name
+
+    def target(
+        self,
+        what: str,
+        measured: float | None,
+        *,
+        at_most: float | None = None,
+        at_least: float | None = None,
+    ) -> None:
+        """Adds a target, and prints it: a ratio that should be at most, or at least, a number.
+
+        What has no limit is kept to compare with, as at most; None was not measured.
+        """
+        limit = "" if at_most is at_least else f" {'≤' if at_least is None else '≥'} "
+        limit += "" if at_most is at_least else f"{at_most if at_least is None else at_least:g}"
+        result = "unmeasured"
+        if measured is not None:
+            missed = (at_most is not None and measured > at_most) or (
+                at_least is not None and measured < at_least
+            )
+            result = "MISS" if missed else "PASS" if limit else "-"
+        entry = {
+            "target": what + limit,
+            "measured": None if measured is None else round(measured, 4),
+            "result": result,
+            "better": "lower" if at_least is None else "higher",
+        }
+        self.values["targets"].append(entry)
+        shown = "" if measured is None else f"{measured:.3g}"
+        print(f"  {result:<11}{entry['target']:<84}{shown:>9}", flush=True)
+
+    def finish(self, picture: Figure | None) -> None:
+        """Writes the whole file, the picture beside it, and removes the partial one."""
+        self._write(self.path)
+        self._partial.unlink(missing_ok=True)
+        if picture is not None:
+            write_atomically(self.path.with_suffix(".png"), png_bytes(picture))
+
+    def _write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.values, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(path, text + "\n")
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "left_out" in row:
+        return f"{row['name']:<44}  {row['left_out']}"
+    lower, upper = row["quartiles_ms"]
+    times = f"{row['times_reference']:.2f}" if "times_reference" in row else ""
+    sizes = (row.get(name) for name in ("temp_bytes", "resident_bytes"))
+    memory = "".join(f"{'' if size is None else f'{size / 2**20:.1f}':>9}" for size in sizes)
+    return (
+        f"{row['name']:<44}{row['median_ms']:>10.2f}{lower:>11.2f}{upper:>9.2f}{times:>22}{memory} "
+        f"{row.get('note', '')}"
+    )
+
+
+def run(name: str, folder: Path, quick: bool) -> Path:
+    """Runs one benchmark in this process and returns its file."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    suffix = "-quick" if quick else ""
+    record = Record(folder / f"{name}-{jax.default_backend()}{suffix}.json", quick)
+    about = record.values
+    print(f"\n== {name}: {(module.__doc__ or '').splitlines()[0]}")
+    print(f"{about['device']}, {about['cores']} cores, commit {about['commit']}", flush=True)
+    if about["load_average_before"] > 0.5 * about["cores"]:
+        print(f"Other work runs beside it: a load of {about['load_average_before']}.", flush=True)
+    module.run(record)
+    draw = getattr(module, "draw", None)
+    record.finish(None if draw is None else draw(record.values))
+    print(f"written to {os.path.relpath(record.path)}")
+    return record.path
+
+
+def compare(committed: dict[str, Any], found: dict[str, Any], tolerance: float) -> list[str]:
+    """Returns a line for each ratio that is worse than the committed one by more than the tolerance.
+
+    Raises:
+        ValueError: if the two are of different devices, or share no ratio.
+    """
+    for key in SAME:
+        if committed[key] != found[key]:
+            raise ValueError(
+                f"the committed figures are of {key} {committed[key]!r}, these of {found[key]!r}: ratios of different "
+                "machines say nothing of the code. Measure the committed version here first."
+            )
+    before = {entry["target"]: entry for entry in committed["targets"]}
+    both = [
+        (before[entry["target"]], entry)
+        for entry in found["targets"]
+        if entry["measured"] and before.get(entry["target"], {}).get("measured")
+    ]
+    if not both:
+        raise ValueError("the two files share no measured ratio.")
+    worse = []
+    for old, new in both:
+        factor = new["measured"] / old["measured"]
+        if new["better"] == "higher":
+            factor = 1 / factor
+        if factor > tolerance:
+            worse.append(
+                f"{new['target']}: {new['measured']:g}, committed {old['measured']:g}: {factor:.2f} times worse"
+            )
+    return worse
+
+
+def check(name: str, folder: Path, tolerance: float) -> int:
+    """Compares a fresh quick run with the committed one, prints what is worse, and returns an exit status."""
+    committed = RESULTS / f"{name}-{jax.default_backend()}.json"
+    if not committed.exists():
+        print(f"{name}: nothing is committed for {jax.default_backend()}.", file=sys.stderr)
+        return 0
+    found = json.loads(run(name, folder, quick=True).read_text())
+    try:
+        worse = compare(json.loads(committed.read_text()), found, tolerance)
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    for line in worse:
+        print(f"{name}: {line}", file=sys.stderr)
+    print(f"{name}: {'worse' if worse else 'no ratio is worse'} by more than {tolerance:g} times")
+    return int(bool(worse))

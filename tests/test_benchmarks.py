@@ -1,0 +1,77 @@
+"""The command of the benchmarks: what it lists, refuses and compares. (Nothing is timed in a test.)"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks"
+PARTS = {"__init__", "__main__", "harness", "peers", "timing"}
+
+pytestmark = pytest.mark.slow_process
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_every_benchmark_is_listed_and_says_what_it_answers():
+    listed = command("-m", "benchmarks", "--list").stdout.split()
+    files = {path.stem for path in FOLDER.glob("*.py")} - PARTS
+    assert set(listed) == files and len(listed) == len(files)
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name in files:
+        tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), name
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert "run" in functions, name
+        assert f"`{name}`" in readme, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resonanse",), "unknown benchmark resonanse; there are resonance, "),
+        (("resonance", "--device", "tpu"), "invalid choice: 'tpu'"),
+        (("resonance", "--check", "--tolerance", "0.5"), "--tolerance must be above 1, got 0.5"),
+    ],
+)
+def test_what_is_not_there_is_refused(arguments, message):
+    done = command("-m", "benchmarks", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+COMPARISON = """
+from benchmarks.harness import compare
+
+def file(device="a", **ratios):
+    targets = [
+        {"target": name, "measured": value, "better": "higher" if name == "gain" else "lower"}
+        for name, value in ratios.items()
+    ]
+    return {"platform": "cpu", "device": device, "cores": 2, "targets": targets}
+
+committed = file(gain=4.0, cost=1.0, other=None)
+assert compare(committed, file(gain=3.0, cost=1.4, other=9.0), 1.5) == []
+assert len(compare(committed, file(gain=2.0, cost=1.4), 1.5)) == 1
+assert len(compare(committed, file(gain=9.0, cost=1.6), 1.5)) == 1
+for found, message in ((file("b", gain=4.0), "different machines"), (file(new=1.0), "share no")):
+    try:
+        compare(committed, found, 1.5)
+    except ValueError as error:
+        assert message in str(error), error
+    else:
+        raise AssertionError(message)
+print("done")
+"""
+
+
+def test_only_what_is_worse_on_the_same_device_fails():
+    done = command("-c", COMPARISON)
+    assert done.stdout.strip() == "done", done.stderr
