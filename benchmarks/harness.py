@@ -18,6 +18,7 @@ from resonance_jax.training.result import write_atomically
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "resonance",
+    "block",
     "methods",
     "resonance_2d",
     "recurrence",

@@ -1,0 +1,183 @@
+"""A whole block, gate and MLP included, beside a Transformer's and one with the straightforward filter in its place.
+
+Float32 x [b, n, 256] with b n = 16384 (one row beyond), k = 64 frequencies, 4 heads, MLP of 512: the forward pass, and
+the training step of four blocks on a mean square (value and gradients of all parameters; no optimizer).
+"straightforward" has rfft → gather → weigh → scatter → irfft where ours has `resonate`; the two are compared before
+they are timed. From n = 4096 on attention takes 512 queries at a time (its scores would need 4 GiB a block and more)
+and is timed once. Memory is what XLA plans beside arguments and outputs. "level_at" is the length where the forward
+passes of resonance and Transformer take the same time, on logarithms; null if there is none among those measured.
+"""
+
+import itertools
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.harness import Record
+from benchmarks.resonance import straightforward
+from benchmarks.timing import Case, compiled_case, ratio
+from resonance_jax.claims.scaling import fit_slope
+from resonance_jax.layers.block import MixerBlock, ResonanceBlock
+from resonance_jax.models.baselines import FourierMixing, SelfAttention
+from resonance_jax.ops.polar import from_polar
+from resonance_jax.training.plots import INK, PALETTE
+
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 32768, 131072)
+ATTENTION_TO = 8192
+FEATURES, FREQUENCIES, HEADS, MLP, TOKENS, DEPTH = 256, 64, 4, 512, 16384, 4
+PASSES = ("forward", "training")
+
+
+class StraightforwardMixer(nn.Module):
+    """A filter of the lowest frequencies with the parameters of `ResonanceLayer`, as the formula suggests it."""
+
+    @nn.compact
+    def __call__(self, x, mask=None, *, deterministic: bool = True):
+        """Maps x [b, t, d] to y [b, t, d]."""
+        k = min(FREQUENCIES, x.shape[1] // 2 + 1)
+        shape = (k, x.shape[-1])
+        log_magnitude = self.param("log_magnitude", nn.initializers.normal(0.02), shape)
+        phase = self.param("phase", nn.initializers.normal(0.02), shape)
+        return straightforward(x, from_polar(jnp.exp(log_magnitude), phase), np.arange(k))
+
+
+def resonance(n: int) -> nn.Module:
+    return ResonanceBlock(
+        FEATURES, min(FREQUENCIES, n // 2 + 1), mlp_dim=MLP, use_interference=False
+    )
+
+
+def blocks(n: int) -> dict[str, nn.Module]:
+    """The contenders at one length."""
+    found: dict[str, nn.Module] = {
+        "resonance": resonance(n),
+        "resonance, frequencies mix": ResonanceBlock(
+            FEATURES, min(FREQUENCIES, n // 2 + 1), mlp_dim=MLP
+        ),
+        "straightforward": MixerBlock(StraightforwardMixer(), MLP, gate=True),
+        "FNet": MixerBlock(FourierMixing(), MLP),
+    }
+    if n <= ATTENTION_TO:
+        chunk = 512 if n >= 4096 else 0
+        found["Transformer"] = MixerBlock(SelfAttention(HEADS, chunk), MLP)
+    return found
+
+
+class Stack(nn.Module):
+    """The same kind of block, DEPTH times."""
+
+    kind: str
+    length: int
+
+    @nn.compact
+    def __call__(self, x):
+        """Maps x [b, t, d] to y [b, t, d]."""
+        for _ in range(DEPTH):
+            x = blocks(self.length)[self.kind].copy()(x)
+        return x
+
+
+def cases_at(n: int, repeats: int) -> list[Case]:
+    """All contenders at one length, of which two have been compared."""
+    rng = np.random.default_rng(0)
+    shape = (max(1, TOKENS // n), n, FEATURES)
+    x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    check_equal(n, x[:1])
+    cases = []
+    for name, block in blocks(n).items():
+        few = repeats if name != "Transformer" or n < 4096 else 1
+        variables = jax.jit(block.init)(jax.random.key(0), x[:1])
+        cases.append(compiled_case(f"{name} | {PASSES[0]}", block.apply, (variables, x), few))
+        stack = Stack(name, n)
+        variables = jax.jit(stack.init)(jax.random.key(0), x[:1])
+        step = jax.value_and_grad(partial(loss, stack))
+        cases.append(compiled_case(f"{name} | {PASSES[1]}", step, (variables, x), few))
+    return cases
+
+
+def loss(stack: nn.Module, variables: Any, x: Any) -> Any:
+    return jnp.mean(jnp.square(jnp.asarray(stack.apply(variables, x))))
+
+
+def check_equal(n: int, x: jax.Array) -> None:
+    """Requires that the straightforward block computes what ours does, with our parameters."""
+    ours = resonance(n)
+    variables = jax.jit(ours.init)(jax.random.key(0), x)
+    params = {**variables["params"]["block"], "mixer": variables["params"]["resonance"]}
+    theirs = MixerBlock(StraightforwardMixer(), MLP, gate=True)
+    a = jnp.asarray(ours.apply(variables, x))
+    b = jnp.asarray(theirs.apply({"params": params}, x))
+    error = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+    if not error < 1e-5:
+        raise RuntimeError(f"the two blocks differ by {error:.1g} relative; nothing was timed.")
+
+
+def run(record: Record) -> None:
+    """Times all contenders at each length, and adds the targets."""
+    lengths, repeats = ((256, 1024), 3) if record.quick else (LENGTHS, 7)
+    gains, memory = {}, {}
+    for n in lengths:
+        case = record.time({"n": n}, cases_at(n, repeats), "resonance | forward")
+        ours = {which: case[f"resonance | {which}"] for which in PASSES}
+        for which in PASSES:
+            if f"Transformer | {which}" in case:
+                gain = ratio(case[f"Transformer | {which}"], ours[which])
+                limit = {256: 1.0, 8192: 20.0}.get(n)
+                what = f"n = {n}: Transformer / resonance, {which}"
+                record.target(what, gain, at_least=0 if limit is None else limit)
+                if which == "forward" and gain is not None:
+                    gains[n] = gain
+        step, plain = ours["training"], case["straightforward | training"]
+        what = f"n = {n}: memory of a training step, resonance / straightforward"
+        record.target(what, planned(step) / planned(plain), at_most=0.5)
+        memory[n] = planned(step)
+    long = [n for n in lengths if n >= TOKENS]
+    if len(long) > 2:
+        slope = fit_slope(long, [memory[n] for n in long])
+        record.values["memory_slope"] = [round(value, 3) for value in slope]
+        record.target("memory of a training step: a of bytes ∝ n^a", slope.slope, at_most=1.02)
+    record.values["level_at"] = level_at(gains)
+    print(f"Transformer and resonance are level at n = {record.values['level_at']}")
+
+
+def planned(case: Case) -> int:
+    return case.info["temp_bytes"]
+
+
+def level_at(gains: dict[int, float]) -> int | None:
+    """The last length at which the ratio passes 1, between two that were measured, on logarithms."""
+    lengths = sorted(gains)
+    crossings = [
+        int(before * (after / before) ** (a / (a - b)))
+        for before, after in itertools.pairwise(lengths)
+        if (a := np.log(gains[before])) < 0 <= (b := np.log(gains[after]))
+    ]
+    return crossings[-1] if crossings else None
+
+
+def draw(values: dict[str, Any]) -> Figure:
+    """Draws time and memory of a token over the length, a line a block."""
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    rows = [row for row in values["rows"] if "median_ms" in row]
+    names = list(dict.fromkeys(row["name"].split(" | ")[0] for row in rows))
+    panels = (
+        ("forward", "median_ms", 1e3, "forward pass of a block, µs a token"),
+        ("training", "median_ms", 1e3, "training step of four blocks, µs a token"),
+        ("training", "temp_bytes", 1 / 1024, "its memory, KiB a token"),
+    )
+    for axes, (which, figure_name, scale, title) in zip(figure.subplots(1, 3), panels, strict=True):
+        for color, name in zip((INK, *PALETTE), names, strict=False):
+            points = [
+                (row["n"], row[figure_name] * scale / max(TOKENS, row["n"]))
+                for row in rows
+                if row["name"] == f"{name} | {which}"
+            ]
+            axes.loglog(*zip(*points, strict=True), color=color, label=name, marker=".")
+        axes.set(xlabel="length n", title=title)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
