@@ -65,6 +65,11 @@ class LongContextConfig(SequenceConfig):
         if self.chunks_at_once < 0:
             raise ValueError(f"chunks_at_once must not be negative, got {self.chunks_at_once}.")
         check_choice("rematerialize", self.rematerialize, REMATERIALIZATIONS)
+        if self.scan_layers or self.rematerialize_blocks:
+            raise ValueError(
+                "scan_layers and rematerialize_blocks are not for this model: its blocks loop over chunks, and "
+                "`rematerialize` says what of them is computed again."
+            )
 
 
 class StreamState(NamedTuple):

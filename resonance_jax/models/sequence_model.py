@@ -1,7 +1,7 @@
 """What every sequence model shares: stem, positions, blocks, pooling, head. A model adds its mixer."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +16,8 @@ from resonance_jax.ops._checks import check_mask
 HEADS = ("classify", "per_token", "regress")
 POOLINGS = ("mean", "max", "mean_max")
 POSITIONS = ("none", "sinusoidal", "learned")
+STACKED = "layers"
+"""Name of the blocks of a model with scan_layers: an axis of layers goes before those of each parameter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,12 @@ class SequenceConfig:
     """Steps between the starts of two patches, at most patch_size; 0 is patch_size (no overlap)."""
     vocab_size: int = 0
     """Ids of an embedding; 0 takes real inputs."""
+    scan_layers: bool = False
+    """Loop over the blocks, their parameters stacked as "layers" [num_layers, …] (see `stack_layers`): one block is
+    compiled, however many there are."""
+    rematerialize_blocks: bool = False
+    """Keep the inputs of blocks alone for the gradient, and compute the rest again. Without scan_layers XLA's scheduler
+    for CPUs may do that for all blocks at once, and save nothing."""
 
     def __post_init__(self):
         """Checks each field."""
@@ -75,6 +83,40 @@ class SequenceConfig:
             raise ValueError("head='per_token' needs one token per step; use patch_size=1.")
 
 
+def stack_layers(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Stacks the layers of a model without scan_layers for the same model with it.
+
+    Args:
+        variables: a collection, such as `variables["params"]`: {"layer_0": …, "layer_1": …, …}, and other entries.
+    Returns:
+        {"layers": leaves [num_layers, …], …} and the other entries as they are.
+    Raises:
+        ValueError: if there is no "layer_0".
+
+    >>> stack_layers({"layer_0": {"bias": np.zeros(2)}, "layer_1": {"bias": np.ones(2)}})["layers"]["bias"].shape
+    (2, 2)
+    """
+    names = [name for name in map("layer_{}".format, range(len(variables))) if name in variables]
+    if not names:
+        raise ValueError(f"expected layer_0, layer_1, … among {', '.join(variables)}.")
+    layers = [variables[name] for name in names]
+    rest = {name: tree for name, tree in variables.items() if name not in names}
+    return {**rest, STACKED: jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
+
+
+def unstack_layers(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Undoes `stack_layers`; what is not stacked stays as it is.
+
+    >>> sorted(unstack_layers({"layers": {"bias": np.zeros((2, 3))}, "head": {}}))
+    ['head', 'layer_0', 'layer_1']
+    """
+    rest = {name: tree for name, tree in variables.items() if name != STACKED}
+    stacked = variables.get(STACKED, {})
+    count = len(jax.tree.leaves(stacked)[0]) if stacked else 0
+    parts = {f"layer_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}
+    return {**rest, **parts}
+
+
 class SequenceModel(nn.Module):
     """Stem → num_layers blocks → LayerNorm → (pool) → head. Subclasses say what the mixer is.
 
@@ -102,7 +144,7 @@ class SequenceModel(nn.Module):
             )
         config = self.config
         return MixerBlock(
-            self.make_mixer(),
+            self.make_mixer().clone(parent=None),  # the block's, in its parameters: "mixer"
             config.mlp_dim,
             dropout=config.dropout,
             dtype=self.dtype,
@@ -139,8 +181,7 @@ class SequenceModel(nn.Module):
         x, mask = self._stem(inputs, mask, dtypes)
         x = self._add_position(x, axis_name)
         x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
-        for layer in range(config.num_layers):
-            x = self.make_block(f"layer_{layer}")(x, mask, deterministic=deterministic)
+        x = self._apply_blocks(x, mask, deterministic)
         x = before_head(x, mask)
         x = nn.LayerNorm(name="norm", **dtypes)(x)
         if config.head != "per_token":
@@ -148,6 +189,26 @@ class SequenceModel(nn.Module):
         x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
         # Logits in the parameters' precision: a softmax of bfloat16 scores loses small differences.
         return nn.Dense(config.output_dim, name="head", dtype=self.param_dtype)(x)
+
+    def _apply_blocks(self, x, mask, deterministic: bool):
+        config = self.config
+
+        def apply(block, x, _):
+            return block(x, mask, deterministic=deterministic), None
+
+        if config.rematerialize_blocks:
+            apply = nn.remat(apply, prevent_cse=not config.scan_layers)
+        if not config.scan_layers:
+            for layer in range(config.num_layers):
+                x, _ = apply(self.make_block(f"layer_{layer}"), x, None)
+            return x
+        scan = nn.scan(
+            apply,
+            variable_axes={True: 0},
+            split_rngs={"params": True, "dropout": True},
+            length=config.num_layers,
+        )
+        return scan(self.make_block(STACKED), x, None)[0]
 
     def _stem(self, inputs, mask, dtypes):
         config = self.config

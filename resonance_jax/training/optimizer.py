@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from resonance_jax.models.sequence_model import STACKED
+
 GROUPS = ("magnitude", "phase", "other")
 
 # Which group a parameter belongs to, by the last element of its path. There is no catch-all: a
@@ -227,4 +229,8 @@ def _chain(
 
 
 def _is_decayed(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
+    def decayed(path: Any, leaf: Any) -> bool:
+        stacked = any(getattr(part, "key", None) == STACKED for part in path)
+        return jnp.ndim(leaf) - stacked >= 2  # an axis of layers makes no matrix of a bias
+
+    return jax.tree_util.tree_map_with_path(decayed, params)

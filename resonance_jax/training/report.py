@@ -19,6 +19,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from resonance_jax.models.sequence_model import unstack_layers
 from resonance_jax.training import html, image_plots, plots, summary
 from resonance_jax.training.image_plots import ImageSpectrum
 from resonance_jax.training.losses import middle_quantile
@@ -46,7 +47,7 @@ def collect_spectra(
     Raises:
         ValueError: if a layer recorded no frequencies, or not one for each of its weights.
     """
-    return list(_walk_spectra(params, intermediates, ()))
+    return list(_walk_spectra(unstack_layers(params), unstack_layers(intermediates), ()))
 
 
 def write_report(

@@ -73,7 +73,7 @@ def test_every_parameter_is_learned_and_every_option_felt(random_variables):
 def test_the_form_of_the_lru_has_neither_gate_nor_convolution():
     config = LRUNetConfig(**SHAPE, num_heads=4)
     shapes = jax.eval_shape(make_model(config).init, jax.random.key(0), X)["params"]
-    mixer = shapes["CausalMixer_0"]["resonance"]
+    mixer = shapes["layer_0"]["mixer"]["resonance"]
     assert set(mixer) == {"in_proj", "bank", "skip", "out_proj"}
     assert mixer["in_proj"]["kernel"].shape == (4, 4)
     assert mixer["bank"]["poles"]["phase"].shape == (4, 16)

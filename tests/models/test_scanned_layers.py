@@ -1,0 +1,134 @@
+"""Blocks in a loop, and blocks computed again: the same values and gradients, less to compile and to keep."""
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resonance_jax.models.baselines import FNetConfig, make_model
+from resonance_jax.models.causal_net import CausalNetConfig
+from resonance_jax.models.long_context import LongContextConfig
+from resonance_jax.models.resonance_net import ResonanceNetConfig
+from resonance_jax.models.sequence_model import stack_layers, unstack_layers
+from resonance_jax.training.config import TrainConfig
+from resonance_jax.training.optimizer import make_optimizer
+from resonance_jax.training.report import collect_spectra
+
+SHAPE: dict[str, Any] = dict(
+    input_dim=3, output_dim=2, hidden_dim=8, num_layers=2, mlp_dim=8, dropout=0.0
+)
+KINDS: dict[str, Any] = {
+    "resonance": ResonanceNetConfig(**SHAPE, num_frequencies=4),
+    "causal": CausalNetConfig(**SHAPE, num_heads=2, num_resonators=3),
+}
+X = np.random.default_rng(0).normal(size=(2, 24, 3)).astype(np.float32)
+MASK = np.arange(24) < np.array([[24], [17]])
+
+
+def outputs_and_gradients(config: Any, variables: Any) -> Any:
+    """Computes outputs, and the gradients of their sum of squares in parameters and inputs."""
+    model = make_model(config)
+
+    def loss(params, x):
+        y = jnp.asarray(model.apply({**variables, "params": params}, x, MASK))
+        return jnp.sum(jnp.square(y)), y
+
+    gradients, y = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables["params"], X)
+    return y, gradients
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loop_computes_what_the_blocks_do(kind):
+    config = KINDS[kind]
+    variables = dict(jax.jit(make_model(config).init)(jax.random.key(0), X))
+    looped = dataclasses.replace(config, scan_layers=True)
+    stacked = {name: stack_layers(tree) for name, tree in variables.items()}
+    expected, (by_params, by_x) = outputs_and_gradients(config, variables)
+    y, gradients = outputs_and_gradients(looped, stacked)
+    chex.assert_trees_all_close(y, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(gradients, (stack_layers(by_params), by_x), rtol=1e-3, atol=1e-4)
+    own = jax.eval_shape(make_model(looped).init, jax.random.key(0), X)
+    chex.assert_trees_all_equal_shapes(own, stacked)
+    chex.assert_trees_all_equal(unstack_layers(stacked["params"]), variables["params"])
+    assert np.abs(np.asarray(y)).max() > 1e-3
+
+
+def test_each_looped_layer_starts_and_drops_out_differently():
+    config = dataclasses.replace(KINDS["resonance"], scan_layers=True, dropout=0.5)
+    model = make_model(config)
+    variables: Any = jax.jit(model.init)(jax.random.key(0), X)
+    kernels = variables["params"]["layers"]["block"]["mlp_in"]["kernel"]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
+    first, again, other = (
+        model.apply(variables, X, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+        for seed in (1, 1, 2)
+    )
+    chex.assert_trees_all_equal(first, again)
+    assert np.abs(np.asarray(first) - np.asarray(other)).max() > 1e-3
+
+
+def test_what_is_computed_again_changes_nothing_but_memory():
+    config = dataclasses.replace(KINDS["resonance"], scan_layers=True, num_layers=4)
+    variables = dict(jax.jit(make_model(config).init)(jax.random.key(0), X))
+    again = dataclasses.replace(config, rematerialize_blocks=True)
+    expected = outputs_and_gradients(config, variables)
+    chex.assert_trees_all_close(
+        outputs_and_gradients(again, variables), expected, rtol=1e-3, atol=1e-4
+    )
+    assert planned_bytes(again, variables) < 0.7 * planned_bytes(config, variables)
+
+
+def planned_bytes(config: Any, variables: Any) -> int:
+    """XLA's plan of what a gradient on a longer sequence keeps beside arguments and results."""
+    model = make_model(config)
+    x = np.zeros((2, 1024, 3), np.float32)
+
+    def loss(variables):
+        return jnp.sum(jnp.square(jnp.asarray(model.apply(variables, x))))
+
+    memory: Any = jax.jit(jax.grad(loss)).lower(variables).compile().memory_analysis()
+    return memory.temp_size_in_bytes
+
+
+def test_twelve_looped_layers_are_no_more_to_compile_than_two():
+    def length(num_layers, scan_layers):
+        config = FNetConfig(**SHAPE | dict(num_layers=num_layers, scan_layers=scan_layers))
+        model = make_model(config)
+        variables = jax.eval_shape(model.init, jax.random.key(0), X)
+        return len(jax.jit(model.apply).lower(variables, X).as_text())
+
+    assert length(12, True) < 1.05 * length(2, True)
+    assert length(12, False) > 4 * length(2, False)
+
+
+def test_stacked_biases_do_not_decay():
+    config = dataclasses.replace(KINDS["resonance"], scan_layers=True)
+    params: Any = jax.jit(make_model(config).init)(jax.random.key(0), X)["params"]
+    params = jax.tree.map(jnp.ones_like, params)
+    optimizer = make_optimizer(TrainConfig(weight_decay=0.5, learning_rate=0.1), 10)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates: Any = optimizer.update(zero, optimizer.init(params), params)[0]
+    layers = updates["layers"]["block"]
+    assert not np.any(layers["gate"]["bias"]) and not np.any(layers["mlp_norm"]["scale"])
+    assert np.all(np.asarray(layers["gate"]["kernel"]) < 0)
+
+
+def test_spectra_of_looped_layers_are_read_one_by_one():
+    config = dataclasses.replace(KINDS["resonance"], scan_layers=True)
+    model = make_model(config)
+    variables: Any = jax.jit(model.init)(jax.random.key(0), X)
+    _, recorded = model.apply(variables, X, mutable=["intermediates"])
+    spectra = collect_spectra(variables["params"], recorded["intermediates"])
+    assert [spectrum.name.split("/")[0] for spectrum in spectra] == ["layer_0", "layer_1"]
+
+
+@pytest.mark.error_message
+def test_what_cannot_be_looped_or_stacked_is_refused():
+    with pytest.raises(ValueError, match="scan_layers and rematerialize_blocks are not for this"):
+        LongContextConfig(input_dim=1, output_dim=2, scan_layers=True)
+    with pytest.raises(ValueError, match="expected layer_0, layer_1, … among head"):
+        stack_layers({"head": {}})
