@@ -44,13 +44,15 @@ def main() -> int:
     if options.list:
         print("\n".join(harness.NAMES))
         return 0
+    names = options.names or harness.NAMES
+    if options.check and not options.names:
+        names = [name for name in names if name not in harness.UNCHECKED]
+    if len(names) > 1:
+        return _each_in_its_process(names, options)
     try:
         jax.devices()
     except RuntimeError as error:
-        parser.error(f"JAX finds no {options.device}: {str(error).splitlines()[0]}")
-    names = options.names or harness.NAMES
-    if len(names) > 1:
-        return _each_in_its_process(names, options)
+        parser.error(f"JAX finds no {options.device or 'device'}: {str(error).splitlines()[0]}")
     if options.check:
         with tempfile.TemporaryDirectory() as folder:
             tolerance = options.tolerance or harness.TOLERANCE

@@ -30,6 +30,8 @@ NAMES = (
     "vocabulary",
     "long_context",
 )
+UNCHECKED = ("methods", "complexity", "long_context")
+"""Left out of --check without names: they compare nothing with a rival, or not at quick sizes."""
 SAME = ("platform", "device", "cores")
 TOLERANCE = 1.5
 """How many times worse than the committed one a ratio may be. Ratios of one machine repeat to within 1.3 when it is
@@ -39,8 +41,8 @@ idle, and to within 2 when it is not."""
 class Record:
     """Rows and targets of one benchmark, in a file that is written as they come.
 
-    Until `finish` the file's name ends in ".partial". Rows of a run of the same commit, clean, on the same device that
-    was interrupted are not measured again.
+    Until `finish` the file's name ends in ".partial". Rows that `measure` took, in a run of the same clean commit,
+    versions and flags on the same device that was interrupted, are not measured again.
 
     Attributes:
         quick: measure fewer sizes, with fewer repeats.
@@ -61,8 +63,9 @@ class Record:
         self._earlier: list[dict[str, Any]] = []
         if self._partial.exists():
             earlier = json.loads(self._partial.read_text())
-            same = all(earlier[key] == self.values[key] for key in ("commit", *SAME))
-            if same and "changes" not in earlier["commit"]:
+            keys = ("commit", "versions", "xla_flags", *SAME)
+            same = all(earlier[key] == self.values[key] for key in keys)
+            if same and earlier["commit"] and "changes" not in earlier["commit"]:
                 self._earlier = earlier["rows"]
 
     def measure(
@@ -107,32 +110,33 @@ class Record:
     ) -> None:
         """Adds a target, and prints it: a ratio that should be at most, or at least, a number.
 
-        What has no limit is kept to compare with, as at most; None was not measured.
+        What has no limit is neither, and is not compared with an earlier run's; None was not measured.
         """
-        limit = "" if at_most is at_least else f" {'≤' if at_least is None else '≥'} "
-        limit += "" if at_most is at_least else f"{at_most if at_least is None else at_least:g}"
-        result = "unmeasured"
-        if measured is not None:
-            missed = (at_most is not None and measured > at_most) or (
-                at_least is not None and measured < at_least
-            )
-            result = "MISS" if missed else "PASS" if limit else "-"
+        limit, better, missed = "", None, False
+        if at_most is not None:
+            limit, better = f" ≤ {at_most:g}", "lower"
+            missed = measured is not None and measured > at_most
+        elif at_least is not None:
+            limit, better = f" ≥ {at_least:g}", "higher"
+            missed = measured is not None and measured < at_least
+        result = "MISS" if missed else "PASS" if limit else "-"
+        result = "unmeasured" if measured is None else result
         entry = {
             "target": what + limit,
             "measured": None if measured is None else round(measured, 4),
             "result": result,
-            "better": "lower" if at_least is None else "higher",
+            "better": better,
         }
         self.values["targets"].append(entry)
         shown = "" if measured is None else f"{measured:.3g}"
         print(f"  {result:<11}{entry['target']:<84}{shown:>9}", flush=True)
 
-    def finish(self, picture: Figure | None) -> None:
-        """Writes the whole file, the picture beside it, and removes the partial one."""
+    def finish(self, draw: Callable[[dict[str, Any]], Figure] | None) -> None:
+        """Writes the whole file, removes the partial one, and draws the picture beside it."""
         self._write(self.path)
         self._partial.unlink(missing_ok=True)
-        if picture is not None:
-            write_atomically(self.path.with_suffix(".png"), png_bytes(picture))
+        if draw is not None:
+            write_atomically(self.path.with_suffix(".png"), png_bytes(draw(self.values)))
 
     def _write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,11 +165,10 @@ def run(name: str, folder: Path, quick: bool) -> Path:
     about = record.values
     print(f"\n== {name}: {(module.__doc__ or '').splitlines()[0]}")
     print(f"{about['device']}, {about['cores']} cores, commit {about['commit']}", flush=True)
-    if about["load_average_before"] > 0.5 * about["cores"]:
-        print(f"Other work runs beside it: a load of {about['load_average_before']}.", flush=True)
+    if (about["busy_before"] or 0) > 0.1:
+        print(f"Other work takes {about['busy_before']:.0%} of the machine.", flush=True)
     module.run(record)
-    draw = getattr(module, "draw", None)
-    record.finish(None if draw is None else draw(record.values))
+    record.finish(getattr(module, "draw", None))
     print(f"written to {os.path.relpath(record.path)}")
     return record.path
 
@@ -176,22 +179,20 @@ def compare(committed: dict[str, Any], found: dict[str, Any], tolerance: float) 
     Raises:
         ValueError: if the two are of different devices, or share no ratio.
     """
-    for key in SAME:
-        if committed[key] != found[key]:
-            raise ValueError(
-                f"the committed figures are of {key} {committed[key]!r}, these of {found[key]!r}: ratios of different "
-                "machines say nothing of the code. Measure the committed version here first."
-            )
-    before = {entry["target"]: entry for entry in committed["targets"]}
+    require_same_device(committed, found)
+    before = {entry["target"]: entry for entry in committed.get("targets", [])}
     both = [
         (before[entry["target"]], entry)
         for entry in found["targets"]
-        if entry["measured"] and before.get(entry["target"], {}).get("measured")
+        if entry["better"] and before.get(entry["target"], {}).get("measured")
     ]
     if not both:
         raise ValueError("the two files share no measured ratio.")
     worse = []
     for old, new in both:
+        if new["measured"] is None:
+            worse.append(f"{new['target']}: committed {old['measured']:g}, not measured now")
+            continue
         factor = new["measured"] / old["measured"]
         if new["better"] == "higher":
             factor = 1 / factor
@@ -202,15 +203,27 @@ def compare(committed: dict[str, Any], found: dict[str, Any], tolerance: float) 
     return worse
 
 
+def require_same_device(committed: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises ValueError if the figures are not of one kind of device."""
+    for key in SAME:
+        if committed[key] != found[key]:
+            raise ValueError(
+                f"the committed figures are of {key} {committed[key]!r}, these of {found[key]!r}: ratios of different "
+                "machines say nothing of the code. Measure the committed version here first."
+            )
+
+
 def check(name: str, folder: Path, tolerance: float) -> int:
     """Compares a fresh quick run with the committed one, prints what is worse, and returns an exit status."""
-    committed = RESULTS / f"{name}-{jax.default_backend()}.json"
-    if not committed.exists():
+    path = RESULTS / f"{name}-{jax.default_backend()}.json"
+    if not path.exists():
         print(f"{name}: nothing is committed for {jax.default_backend()}.", file=sys.stderr)
         return 0
-    found = json.loads(run(name, folder, quick=True).read_text())
+    committed = json.loads(path.read_text())
     try:
-        worse = compare(json.loads(committed.read_text()), found, tolerance)
+        require_same_device(committed, environment())
+        found = json.loads(run(name, folder, quick=True).read_text())
+        worse = compare(committed, found, tolerance)
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2

@@ -164,16 +164,18 @@ def targets(record: Record, rows: list[dict[str, Any]]) -> None:
         if "seconds" in r and r["model"].startswith("resonance")
     ]
     if planned:
-        furthest = max(planned, key=lambda value: abs(value - 1))
-        record.target("resonance: |planned / measured memory − 1|", abs(furthest - 1), at_most=0.2)
+        furthest = max(max(value, 1 / value) for value in planned)
+        what = "resonance: larger / smaller of planned and measured memory"
+        record.target(what, furthest, at_most=1.2)
 
 
 def run(record: Record) -> None:
     """Measures each row in a process of its own."""
     if jax.default_backend() != "cpu":
-        raise NotImplementedError(
-            "long_context measures a process's memory: it runs on a CPU alone."
+        print(
+            "It measures the memory of processes, so it runs on a CPU alone: nothing was measured."
         )
+        return
     record.values["options"] = {"attention, forward": "", "others": FLAGS}
     lengths = {kind: at[:2] for kind, at in LENGTHS.items()} if record.quick else LENGTHS
     for name in MODELS:

@@ -1,6 +1,7 @@
 """Where the two methods of `resonate` cross: FFT over matrix, by length and number of bins spread over the spectrum.
 
-Forward and backward of float32 x [b, n, 256] with b n = 16384; bins that are spread are what no table compresses.
+Forward and backward of float32 x [b, n, 256] with b n = 16384 (65536 for n = 64K); bins that are spread are
+what no table compresses.
 "matrix_bins" in the file is what `_MATRIX_BINS` of resonance_jax/ops/resonance.py should hold for this platform.
 """
 
@@ -31,8 +32,12 @@ def run(record: Record) -> None:
             ]
             name = f"matrix {PASSES[1]}"
             record.time({"n": n, "k": k}, cases, name)
-            ratios.setdefault(n, {})[k] = ratio(*cases) or np.nan
-            record.target(f"n = {n}, k = {k}: FFT / matrix", ratios[n][k])
+            found = ratio(*cases)
+            record.target(f"n = {n}, k = {k}: FFT / matrix", found)
+            if found is not None:
+                ratios.setdefault(n, {})[k] = found
+    if record.quick:  # too few to say where they cross
+        return
     entries = [(n, most_bins(by_k)) for n, by_k in ratios.items()]
     print(f'_MATRIX_BINS["{jax.default_backend()}"] = {tuple(entries)}')
     record.values["matrix_bins"] = entries
@@ -54,7 +59,9 @@ def draw(values: dict) -> Figure:
     """Draws FFT / matrix over the number of bins, a line a length; below 1 the FFT is faster."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    rows = [row for row in values["rows"] if row["name"].startswith("fft")]
+    rows = [
+        row for row in values["rows"] if row["name"].startswith("fft") and "times_reference" in row
+    ]
     for color, n in zip(PALETTE, sorted({row["n"] for row in rows}), strict=False):
         found = [(row["k"], row["times_reference"]) for row in rows if row["n"] == n]
         axes.loglog(

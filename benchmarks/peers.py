@@ -8,14 +8,14 @@ def attention(x: jax.Array, num_heads: int, query_chunk: int | None = None) -> j
     """Softmax attention of x [b, n, d] to itself without projections, some queries at a time where scores don't fit.
 
     Heads go before positions: on a CPU 2.6 times as fast as `jax.nn.dot_product_attention` (n = 1024, 4 heads). On a
-    GPU it is cuDNN's flash attention, in bfloat16 or float16.
+    GPU it is cuDNN's flash attention in bfloat16, whatever x is: it knows no float32.
     """
     b, n, d = x.shape
     heads = x.reshape(b, n, num_heads, -1)
     if jax.default_backend() != "cpu":
-        return jax.nn.dot_product_attention(heads, heads, heads, implementation="cudnn").reshape(
-            x.shape
-        )
+        narrow = heads.astype(jnp.bfloat16)
+        y = jax.nn.dot_product_attention(narrow, narrow, narrow, implementation="cudnn")
+        return y.astype(x.dtype).reshape(x.shape)
     heads = heads.swapaxes(1, 2)
 
     def attend(query):

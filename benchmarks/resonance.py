@@ -15,7 +15,7 @@ import scipy.fft
 
 from benchmarks.harness import Record
 from benchmarks.peers import attention
-from benchmarks.timing import Case, absent, compiled_case, installed, ratio
+from benchmarks.timing import Case, absent, compiled_case, elsewhere, installed, ratio
 from resonance_jax.ops.fourier import select_bins
 from resonance_jax.ops.resonance import resonate
 
@@ -89,9 +89,12 @@ def filters(n: int, k: int, strategy: str) -> dict:
 
 def torch_cases(n: int, inputs: tuple, repeats: int) -> list[Case]:
     """PyTorch's FFT, product, and inverse FFT, as the formula suggests, on the same numbers."""
+    names = [f"{TORCH} {which}" for which in PASSES]
+    if jax.default_backend() != "cpu":
+        return [elsewhere(name) for name in names]
     torch: Any = installed("torch")
     if torch is None:
-        return [absent(f"{TORCH} {which}", "torch") for which in PASSES]
+        return [absent(name, "torch") for name in names]
     bins = torch.from_numpy(np.array(select_bins(n // 2 + 1, NUM_BINS, "low")))
     x, weights, gradient = (torch.from_numpy(np.array(values)) for values in inputs)
 
@@ -124,7 +127,10 @@ def peers(n: int, inputs, repeats: int) -> list[Case]:
     x = inputs[0]
     on_host = np.asarray(x)
     cases = timed("copy", lambda x, w: x * 1.0000001, inputs, repeats, PASSES[:1])
-    cases.append(Case("SciPy round trip", lambda: scipy_round_trip(on_host), repeats))
+    if jax.default_backend() == "cpu":
+        cases.append(Case("SciPy round trip", lambda: scipy_round_trip(on_host), repeats))
+    else:
+        cases.append(elsewhere("SciPy round trip"))
     cases += timed("fnet", lambda x, w: fnet_mixer(x), inputs, min(repeats, 5))
     if n < 16384:
         cases += timed("attention", lambda x, w: attention(x, HEADS), inputs, 2 if n == 1024 else 1)

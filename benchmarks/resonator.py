@@ -63,26 +63,27 @@ def check_equal(once, each) -> None:
         )
 
 
-def slopes(lengths, medians: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The exponent of each time, and of attention / stack, with its 95 % interval."""
-    quotient = np.divide(medians["attention"], medians["stack"]).tolist()
+def slopes(medians: dict[str, dict[int, float]]) -> dict[str, list[float]]:
+    """The exponent of each time that was measured at three lengths or more, with its 95 % interval."""
     return {
-        name: [round(value, 3) for value in fit_slope(lengths, values)]
-        for name, values in {**medians, "attention / stack": quotient}.items()
+        name: [round(value, 3) for value in fit_slope(list(by_length), list(by_length.values()))]
+        for name, by_length in medians.items()
+        if len(by_length) > 2
     }
 
 
 def run(record: Record) -> None:
     """Times all four at each length, and fits the slopes."""
     lengths, repeats = (LENGTHS[:3], 3) if record.quick else (LENGTHS, 11)
-    medians: dict[str, list[float]] = {}
+    medians: dict[str, dict[int, float]] = {}
     for n in lengths:
         cases = record.time({"n": n}, cases_at(n, repeats), "stack")
         for name, case in cases.items():
-            medians.setdefault(name, []).append(float(np.median(case.seconds)))
+            if not case.left_out:
+                medians.setdefault(name, {})[n] = float(np.median(case.seconds))
         gain = ratio(cases["16 transforms"], cases["one transform"])
         record.target(f"n = {n}: 16 transforms / one transform", gain, at_least=LEAST_GAIN)
-    record.values["slopes"] = slopes(lengths, medians)
+    record.values["slopes"] = slopes(medians)
     print("\nTime ∝ n^a: a (95 % interval)")
     for name, (slope, low, high) in record.values["slopes"].items():
         print(f"  {name:<20}{slope:>6.2f} ({low:.2f} to {high:.2f})")

@@ -32,7 +32,7 @@ class Case:
         call: blocks until its result is there.
         repeats: timed calls.
         info: what the compiler says: "compile_s", "flops", "bytes" read and written, "temp_bytes", "planned_bytes"
-            (arguments, outputs and temporaries less what is aliased).
+            (arguments, outputs and temporaries less what is aliased); "dtype" of the products if it is bfloat16.
         left_out: why it is not timed; then it has a row that says so, and no times.
         seconds: of each call.
     """
@@ -56,9 +56,10 @@ class Case:
             "repeats": len(self.seconds),
             **self.info,
         }
+        rate = "flops_per_s_bfloat16" if self.info.get("dtype") == "bfloat16" else "flops_per_s"
         for figure, limit, share in (
             ("bytes", "copy_bytes_per_s", "of_copy_bandwidth"),
-            ("flops", "flops_per_s", "of_matrix_peak"),
+            ("flops", rate, "of_matrix_peak"),
         ):
             if self.info.get(figure):
                 row[share] = round(self.info[figure] / median / limits()[limit], 3)
@@ -68,7 +69,7 @@ class Case:
 def compiled_case(name: str, function: Callable, args: tuple, repeats: int, **info) -> Case:
     """Compiles a function of these arguments ahead of time.
 
-    It is left out where its arguments, outputs and temporaries would not fit into the memory that is free.
+    It is left out where its outputs and temporaries would not fit into the memory that is free.
     """
     start = time.perf_counter()
     program = jax.jit(function).lower(*args).compile()
@@ -96,6 +97,11 @@ def absent(name: str, package: str) -> Case:
         0,
         left_out=f"{package} is not installed (benchmarks/requirements-peers.txt)",
     )
+
+
+def elsewhere(name: str) -> Case:
+    """The case of a peer that runs on the CPU, beside what runs on a GPU."""
+    return Case(name, lambda: None, 0, left_out="it runs on the CPU: compare it with --device cpu")
 
 
 def installed(module: str) -> Any:
@@ -129,9 +135,14 @@ def growth(call: Callable[[], object]) -> int | None:
     if before is None:
         call()
         return None
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    except OSError:
+        call()
+        return None
     call()
-    return max(0, (resident("VmHWM") or 0) - before)
+    peak = resident("VmHWM")
+    return None if peak is None else max(0, peak - before)
 
 
 def resident(field: str) -> int | None:
@@ -160,6 +171,22 @@ def free_memory() -> int | None:
     return None
 
 
+def busy(seconds: float = 1.0) -> float | None:
+    """Part of this machine's processor time that is used while this process sleeps; None where it is not known."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+
+    def times() -> np.ndarray:
+        return np.array(stat.read_text().splitlines()[0].split()[1:9], float)
+
+    before = times()
+    time.sleep(seconds)
+    spent = times() - before
+    idle = spent[3] + spent[4]
+    return round(float(1 - idle / spent.sum()), 3) if spent.sum() else None
+
+
 def ratio(numerator: Case, *denominators: Case) -> float | None:
     """Median over rounds of numerator / fastest denominator inside the same round; None if one was left out."""
     cases = (numerator, *denominators)
@@ -175,7 +202,7 @@ def limits() -> dict[str, float]:
     """What this machine reaches: bytes a second read and written by a copy, flops a second of a matrix product.
 
     Medians of 7, after a warm-up: a float32 array of 128 MiB (1 GiB on a GPU) times a number, two square float32
-    matrices of 2,048 (8,192), and the same in bfloat16 with sums in float32.
+    matrices of 2,048 (8,192; on a GPU by JAX's default precision), and the same in bfloat16 with sums in float32.
     """
     on_cpu = jax.default_backend() == "cpu"
     x = jnp.ones(2 ** (25 if on_cpu else 28), jnp.float32)
@@ -229,7 +256,7 @@ def environment() -> dict[str, Any]:
         "platform": device.platform,
         "device": name,
         "cores": len(os.sched_getaffinity(0)),
-        "load_average_before": round(os.getloadavg()[0], 2),
+        "busy_before": busy(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": {
             "python": platform.python_version(),
