@@ -23,6 +23,7 @@ NAMES = (
     "resonance_2d",
     "recurrence",
     "complexity",
+    "depth",
     "decoding",
     "resonator",
     "hologram",
