@@ -1,1 +1,19 @@
 """Timings beside peers: `python -m benchmarks NAME`."""
+
+NAMES = (
+    "resonance",
+    "block",
+    "methods",
+    "resonance_2d",
+    "recurrence",
+    "complexity",
+    "depth",
+    "decoding",
+    "resonator",
+    "hologram",
+    "quaternion",
+    "vocabulary",
+    "long_context",
+)
+UNCHECKED = ("methods", "complexity", "long_context")
+"""Left out of --check without names: they compare nothing with a rival, or not at quick sizes."""

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import NAMES, UNCHECKED
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -28,6 +30,18 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, help="of --check: how many times worse")
     parser.add_argument("--out", type=Path, help="folder of the JSON files and pictures")
     options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in NAMES]:
+        parser.error(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}.")
+    if options.tolerance is not None and options.tolerance <= 1:
+        parser.error(f"--tolerance must be above 1, got {options.tolerance:g}.")
+    if options.list:
+        print("\n".join(NAMES))
+        return 0
+    names = options.names or NAMES
+    if options.check and not options.names:
+        names = [name for name in names if name not in UNCHECKED]
+    if len(names) > 1:
+        return _each_in_its_process(names, options)
     if options.device:
         os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[options.device]
 
@@ -35,20 +49,6 @@ def main() -> int:
 
     from benchmarks import harness
 
-    if unknown := [name for name in options.names if name not in harness.NAMES]:
-        parser.error(
-            f"unknown benchmark {', '.join(unknown)}; there are {', '.join(harness.NAMES)}."
-        )
-    if options.tolerance is not None and options.tolerance <= 1:
-        parser.error(f"--tolerance must be above 1, got {options.tolerance:g}.")
-    if options.list:
-        print("\n".join(harness.NAMES))
-        return 0
-    names = options.names or harness.NAMES
-    if options.check and not options.names:
-        names = [name for name in names if name not in harness.UNCHECKED]
-    if len(names) > 1:
-        return _each_in_its_process(names, options)
     try:
         jax.devices()
     except RuntimeError as error:

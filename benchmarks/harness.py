@@ -16,23 +16,6 @@ from resonance_jax.training.plots import png_bytes
 from resonance_jax.training.result import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = (
-    "resonance",
-    "block",
-    "methods",
-    "resonance_2d",
-    "recurrence",
-    "complexity",
-    "depth",
-    "decoding",
-    "resonator",
-    "hologram",
-    "quaternion",
-    "vocabulary",
-    "long_context",
-)
-UNCHECKED = ("methods", "complexity", "long_context")
-"""Left out of --check without names: they compare nothing with a rival, or not at quick sizes."""
 SAME = ("platform", "device", "cores")
 TOLERANCE = 1.5
 """How many times worse than the committed one a ratio may be. Ratios of one machine repeat to within 1.3 when it is
