@@ -2,8 +2,11 @@
 
 Question: beside attention, both ways, and beside a linear recurrent unit, forwards: which of them learns a sequence in
     which neighbours lie 28 steps apart?
+Found, one pass over the images, one seed: both ways resonance 0.832, the Transformer 0.645; forwards the linear
+    recurrent unit 0.794, causal resonance 0.745. A pass takes resonance 9 minutes of a core, the recurrent ones 19, the
+    Transformer 71, in 0.3, 0.7 and 2.2 GiB. None is trained to its end.
 Command: resonance-jax train fashion_mnist_pixels --results experiments/results/fashion_mnist_pixels.json
-Time: an hour of one core for the Transformer (784 × 784 scores a head, layer and image), ten minutes for each other
+Time: two hours of one core, more than half of it for the Transformer (784 × 784 scores a head, layer and image)
 Data: 60,000 training and 10,000 test images of 28 × 28 pixels; each training image is seen once.
 """
 
