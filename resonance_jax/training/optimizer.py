@@ -137,10 +137,10 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Makes the optimizer: Adam per group, with each group's own rate, schedule and clipping.
 
-    Each group's gradient is clipped to its own global norm, then goes through Adam at the group's
-    rate. Group "other" is AdamW, its decay on leaves of rank ≥ 2 only; magnitudes and phases are
-    never decayed. With `accumulation_steps` = a > 1, a steps' gradients are averaged into one
-    update, and schedules count updates, not steps.
+    Each group's gradient is clipped to its own global norm, then goes through Adam at the group's rate. Group "other"
+    is AdamW, its decay on leaves of rank ≥ 2 only (an axis of stacked layers not counted); magnitudes and phases are
+    never decayed. With `accumulation_steps` = a > 1, a steps' gradients are averaged into one update, and schedules
+    count updates, not steps.
 
     Args:
         config: a `TrainConfig`, or any object with its optimizer fields.
