@@ -129,7 +129,7 @@ def run(record: Record) -> None:
                 gain = ratio(case[f"Transformer | {which}"], ours[which])
                 limit = {256: 1.0, 8192: 20.0}.get(n)
                 what = f"n = {n}: Transformer / resonance, {which}"
-                record.target(what, gain, at_least=0 if limit is None else limit)
+                record.target(what, gain, at_least=limit, better="higher")
                 if which == "forward" and gain is not None:
                     gains[n] = gain
         step, plain = ours["training"], case["straightforward | training"]

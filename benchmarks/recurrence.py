@@ -107,7 +107,7 @@ def measure(record: Record, n: int, repeats: int) -> None:
     check_equal(cases)
     case = record.time({"n": n, "rows": TOKENS // n}, cases, f"dense | {PASSES[0]}")
 
-    def target(what: str, above: str, below: str, which: str, share: float = 1, **limit: float):
+    def target(what: str, above: str, below: str, which: str, share: float = 1, **limit: Any):
         measured = ratio(case[f"{above} | {which}"], case[f"{below} | {which}"])
         measured = None if measured is None else share * measured
         record.target(f"n = {n}: {what}, {which}", measured, **limit)

@@ -144,7 +144,7 @@ def peers(n: int, inputs, repeats: int) -> list[Case]:
 def check(record: Record, n: int, case: dict[str, Case]) -> None:
     """Adds the targets at one length."""
 
-    def target(what: str, *names: str, **limit: float) -> None:
+    def target(what: str, *names: str, **limit: Any) -> None:
         measured = ratio(*(case[name] for name in names))
         record.target(f"n = {n}: {what}", measured, **limit)
 
