@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
-from resonance_jax.claims.scaling import aic, count_operations, fit_slope, median_seconds
+from resonance_jax.claims.scaling import aic, count_operations, fastest_seconds, fit_slope
 from resonance_jax.ops.resonance import resonate
 
 TEXT_LENGTHS = 2 ** np.arange(6, 11)
@@ -39,7 +39,7 @@ def r_squared(law: np.ndarray, values: np.ndarray) -> float:
 def measure(seed: int, size: str) -> Numbers:
     lengths = [1024, 4096, 16384, 131072] if size == "quick" else [2**i for i in range(10, 20)]
     repeats = 5 if size == "quick" else 20
-    seconds = [median_seconds(*make_filter(n, 32), repeats=repeats) for n in lengths]
+    seconds = [fastest_seconds(*make_filter(n, 32), repeats=repeats) for n in lengths]
     flops = [count_operations(*make_filter(int(n), 32)) for n in TEXT_LENGTHS]
     mixing = [count_operations(*make_filter(4096, k)) for k in COUNTS]
     fixed = count_operations(*make_filter(4096, 1))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
-from resonance_jax.claims.scaling import count_operations, median_seconds
+from resonance_jax.claims.scaling import count_operations, fastest_seconds
 from resonance_jax.ops.resonance import resonate
 
 LENGTHS = (64, 128, 256, 512, 1024)
@@ -26,7 +26,7 @@ def cost(n: int, k: int, method: str, repeats: int) -> tuple[float, float]:
     def layer(x, weights):
         return resonate(x, weights, np.arange(k), method=method)
 
-    seconds = median_seconds(layer, x, weights, repeats=repeats)
+    seconds = fastest_seconds(layer, x, weights, repeats=repeats)
     return count_operations(layer, x, weights), seconds
 
 

@@ -16,23 +16,23 @@ import numpy as np
 
 from resonance_jax.claims.filters import separate_filters, stacked_attention, stacked_filters
 from resonance_jax.claims.ledger import Decision, Numbers, Plot, Series
-from resonance_jax.claims.scaling import count_operations, fit_slope, median_seconds
+from resonance_jax.claims.scaling import count_operations, fastest_seconds, fit_slope
 from resonance_jax.layers.resonator import ResonatorStack
 from resonance_jax.ops.resonator import resonator
 
 SIZES = {  # lengths, layers, features, repeats
-    "quick": ((256, 512, 1024, 2048), 2, 16, 3),
+    "quick": ((256, 384, 512, 1024, 1536, 2048), 2, 16, 3),
     "full": ((256, 512, 1024, 2048, 4096, 8192), 4, 64, 5),
 }
 HEADS, TIMES_PAID = 2, 16
+WIDE = 1.5  # an interval of a slope that tells 0 from 1 no longer
 COUNTED = (1024, 2048)
 
 
 def seconds(draw, lengths, layers: int, features: int, repeats: int) -> Numbers:
-    """Times of the forward pass of a `ResonatorStack` and of attention; which parameters does not matter to them.
+    """Times of the forward pass of a `ResonatorStack` and of attention, and their ratio, for any parameters.
 
-    Raises:
-        RuntimeError: if three times in a row the times scatter so much that their slope decides nothing.
+    Taken up to three times, until the ratio's slope is known well enough to decide something.
     """
     stack = ResonatorStack(features, layers, num_heads=HEADS)
     mix, attend = jax.jit(stack.apply), jax.jit(partial(stacked_attention, num_heads=HEADS))
@@ -40,15 +40,17 @@ def seconds(draw, lengths, layers: int, features: int, repeats: int) -> Numbers:
     variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1, leaf.dtype), shapes)
     weights = draw(layers, 4, features, features) / features**0.5
     inputs = [draw(1, n, features) for n in lengths]
+    found: Numbers = {}
     for _ in range(3):
-        found: Numbers = {"resonator": [], "attention": []}
+        found = {"resonator": [], "attention": []}
         for x in inputs:
-            found["attention"].append(median_seconds(attend, x, weights, repeats=repeats))
-            found["resonator"].append(median_seconds(mix, variables, x, repeats=5 * repeats))
-        fits = [fit_slope(lengths, times) for times in found.values()]
-        if all(fit.high - fit.low < 1.5 for fit in fits):
-            return found
-    raise RuntimeError(f"the times scatter too much, is the machine busy? slopes {fits}")
+            found["attention"].append(fastest_seconds(attend, x, weights, repeats=repeats))
+            found["resonator"].append(fastest_seconds(mix, variables, x, repeats=5 * repeats))
+        found["ratio"] = np.divide(found["attention"], found["resonator"]).tolist()
+        fit = fit_slope(lengths, found["ratio"])
+        if fit.high - fit.low < WIDE:
+            break
+    return found
 
 
 def operations(draw, features: int) -> Numbers:
@@ -80,9 +82,7 @@ def measure(seed: int, size: str) -> Numbers:
         return jnp.asarray(rng.standard_normal(shape), jnp.float32)
 
     found: Numbers = {"lengths": list(lengths)}
-    times = seconds(draw, lengths, layers, features, repeats)
-    times["ratio"] = [a / r for a, r in zip(times["attention"], times["resonator"], strict=True)]
-    for name, values in times.items():
+    for name, values in seconds(draw, lengths, layers, features, repeats).items():
         fit = fit_slope(lengths, values)
         found |= {f"{name}_slope": fit.slope, f"{name}_low": fit.low, f"{name}_high": fit.high}
         found |= {name: values}
@@ -94,7 +94,7 @@ def measure(seed: int, size: str) -> Numbers:
         jax.lax.complex(draw(TIMES_PAID, bins), draw(TIMES_PAID, bins)),
     )
     once, each = (
-        median_seconds(jax.jit(f), *arguments, repeats=5 * repeats)
+        fastest_seconds(jax.jit(f), *arguments, repeats=5 * repeats)
         for f in (stacked_filters, separate_filters)
     )
     return {**found, "gain_of_one_transform": each / once}
@@ -114,11 +114,15 @@ def decide(runs: Sequence[Numbers]) -> Decision:
         f"a = {interval('resonator')} for the resonator, {interval('attention')} for attention, {interval('ratio')} "
         f"for the ratio; one transform for {TIMES_PAID} layers is {mean('gain_of_one_transform'):.1f} times as fast"
     )
+    width = mean("ratio_high") - mean("ratio_low")
     # An exponent is told by the integer that it is nearest to.
     if round(mean("operations_resonator")) != 1 or round(mean("operations_attention")) != 2:
         return Decision("fails", number, "The operations do not grow as n and as n².")
-    if mean("gain_of_one_transform") <= 1 or mean("ratio_slope") <= 0.5:
+    if mean("gain_of_one_transform") <= 1 or (width < WIDE and mean("ratio_high") <= 0.5):
         return Decision("fails", number, "The time does not follow the operations.")
+    if width > WIDE:
+        statement = "The operations do; the times scatter too much to say, other work runs beside."
+        return Decision("holds when", number, statement)
     if mean("gain_of_one_transform") < 2 or not mean("ratio_low") <= 1 <= mean("ratio_high"):
         statement = "Operations are counted: the times follow them, but not as far as a ratio that grows as n."
         return Decision("holds when", number, statement)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resonance_jax.claims.scaling import median_seconds
+from resonance_jax.claims.scaling import fastest_seconds
 from resonance_jax.models.baselines import TransformerConfig, make_model
 from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.sequence_model import SequenceConfig
@@ -60,9 +60,9 @@ def program_bytes(config: SequenceConfig, length: int, *, training: bool) -> int
 
 
 def forward_seconds(config: SequenceConfig, length: int) -> float:
-    """Returns the median time of a forward pass over one sequence, after compilation; all parameters are 0."""
+    """Returns the least time of a forward pass over one sequence, after compilation; all parameters are 0."""
     model = make_model(config)
     ids = jnp.zeros((1, length), jnp.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), ids)
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return median_seconds(jax.jit(model.apply), variables, ids, repeats=3)
+    return fastest_seconds(jax.jit(model.apply), variables, ids, repeats=3)

@@ -57,7 +57,8 @@ ALTERED = {
     ],
     "R10": [
         (lambda n: {"gain_of_one_transform": 0.9}, "fails"),
-        (lambda n: {"ratio_slope": 0.1}, "fails"),
+        (lambda n: {"ratio_low": 0.3, "ratio_high": 0.4}, "fails"),
+        (lambda n: {"ratio_low": -1.2, "ratio_high": 0.4}, "holds when"),
         (lambda n: {"gain_of_one_transform": 1.5}, "holds when"),
         (lambda n: {"ratio_high": 0.8}, "holds when"),
         (lambda n: {"operations_resonator": 2.0}, "fails"),
