@@ -17,12 +17,10 @@ import numpy as np
 from resonance_jax.array_typing import Array
 
 DEFAULT_CHUNK = 512  # one table of cosines and sines [512, 2k] stays in a CPU's second-level cache
-_HIGHEST = jax.lax.Precision.HIGHEST  # float32 products stay float32 where the default is TF32
+HIGHEST = jax.lax.Precision.HIGHEST  # float32 products stay float32 where the default is TF32
 
 # Columns are dropped that together change the table by less than this, relative to its norm.
 _TOLERANCE = {"float32": 1e-8, "float64": 4e-15}
-# A compressed table has to save this share of the work to be worth its second product.
-_WORTHWHILE = 0.75
 
 
 def chunk_size(length: int, chunk: int | None) -> int:
@@ -35,35 +33,26 @@ def chunk_size(length: int, chunk: int | None) -> int:
 
 
 def compressed_tables(
-    frequencies: Array, length: int, chunk: int | None, dtype
+    frequencies: np.ndarray, length: int, chunk: int | None, most: float, dtype
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns U [T, r] and phases [cr, 2k], or None where the frequencies are traced or compression saves too little.
+    """Returns U [T, r] and phases [cr, 2k], or None where that takes `most` columns or more.
 
     With U's samples u and the chunks' rows p: cos 2π f_k t = Σ_r u_{τ,r} p_{(c,r),k}, and −sin in the last k columns.
     """
-    if not isinstance(frequencies, np.ndarray):
-        return None
     f = np.asarray(frequencies, np.float64)
-    return _compressed_tables(f.tobytes(), length, chunk, np.dtype(dtype).name)
-
-
-def work_in_columns(frequencies: Array, length: int, dtype) -> float:
-    """Returns what `project` costs per sample and feature, in columns of a table: 2k or less."""
-    tables = compressed_tables(frequencies, length, None, dtype)
-    k = frequencies.shape[0]
-    if tables is None:
-        return 2.0 * k
-    size, rank = tables[0].shape
-    return _work(size, rank, k)
+    return _compressed_tables(f.tobytes(), length, chunk, most, np.dtype(dtype).name)
 
 
 @lru_cache(maxsize=64)
-def _compressed_tables(frequencies: bytes, length: int, chunk: int | None, dtype: str):
+def _compressed_tables(frequencies: bytes, length: int, chunk: int | None, most: float, dtype: str):
     f = np.frombuffer(frequencies)
     size = _compressed_size(length, chunk)
+    rank = most / columns_of_chunks(1, len(f), size)
+    if 2 * _count_separated(f, 1.25 / size) >= rank:
+        return None
     table = _static_table(np.arange(size), f)
-    basis = _column_basis(table, _TOLERANCE[dtype])
-    if _work(size, basis.shape[1], len(f)) > _WORTHWHILE * 2 * len(f):
+    basis = _column_basis(table, _TOLERANCE[dtype], rank)
+    if basis is None:
         return None
     cosine, sine = np.split(basis.T @ table, 2, axis=1)
     starts = size * np.arange(-(-length // size))
@@ -83,13 +72,30 @@ def _compressed_size(length: int, chunk: int | None) -> int:
     return -(-length // (nearest if nearest > ideal / 2 else round(ideal)))
 
 
-def _work(size: int, rank: int, k: int) -> float:
+def columns_of_chunks(rank: int, k: int, size: int) -> float:
     """Multiplications per sample and feature: rank by the basis, rank 2k / T by the phases."""
     return rank * (1 + 2 * k / size)
 
 
-def _column_basis(table: np.ndarray, tolerance: float) -> np.ndarray:
+def _count_separated(f: np.ndarray, distance: float) -> int:
+    """How many frequencies, and their negatives, lie further than this from each other.
+
+    Their cosines and sines over T samples do not depend on one another if that is above 1/T (Montgomery and Vaughan,
+    Hilbert's inequality, 1974): twice as many columns are needed at least.
+    """
+    f = np.sort(np.abs(f - np.round(f)))
+    f = f[(f > distance / 2) & (f < 0.5 - distance / 2)]
+    count = position = 0
+    while position < len(f):
+        count += 1
+        position = np.searchsorted(f, f[position] + distance, side="right")
+    return count
+
+
+def _column_basis(table: np.ndarray, tolerance: float, most: float) -> np.ndarray | None:
     """Orthonormal columns that span `table`'s to a relative tolerance, from random combinations of them.
+
+    None if `most` or more are needed.
 
     References:
         Halko, Martinsson, Tropp, Finding structure with randomness, SIAM Review 53 (2011).
@@ -100,6 +106,8 @@ def _column_basis(table: np.ndarray, tolerance: float) -> np.ndarray:
         mixed = table @ np.random.default_rng(0).standard_normal((table.shape[1], width))
         basis, values, _ = np.linalg.svd(mixed, full_matrices=False)
         rank = int(np.sum(values > tolerance * values[0]))
+        if rank >= most:
+            return None
         if rank < width or width == min(table.shape):
             return basis[:, :rank]
         probes *= 2
@@ -130,8 +138,8 @@ def apply_table(table: Array, x: jax.Array) -> jax.Array:
     table = jnp.asarray(table)
     if min(table.shape) <= x.shape[-1]:
         table = jnp.broadcast_to(table, (*x.shape[:-2], *table.shape))
-        return jnp.matmul(table, x, precision=_HIGHEST)
-    return jnp.einsum("mn,...nd->...md", table, x, precision=_HIGHEST)
+        return jnp.matmul(table, x, precision=HIGHEST)
+    return jnp.einsum("mn,...nd->...md", table, x, precision=HIGHEST)
 
 
 def angle_table(times: np.ndarray, frequencies: Array, dtype) -> Array:

@@ -23,19 +23,18 @@ from resonance_jax.ops._checks import (
     check_shape,
     is_static,
 )
-from resonance_jax.ops._chunks import work_in_columns
+from resonance_jax.ops._two_level import TwoLevel, cheapest_tables, work_in_columns
 from resonance_jax.ops.fourier import project, synthesize
 
 METHODS = ("auto", "fft", "matrix")
 UNSELECTED = ("drop", "pass")
 
-# Most bins for which the matrix form is the faster one, by FFT length: forward + backward, d = 256, float32, measured
-# by `python -m benchmarks methods` (benchmarks/results; not yet on a GPU). Between rows the log of n is
-# interpolated. These are bins spread over the whole spectrum; close ones cost less (`work_in_columns`) and count for
-# fewer.
-_MATRIX_BINS = {
-    "cpu": ((1024, 149), (4096, 124), (16384, 119)),
-    "gpu": ((1024, 128), (65536, 128)),
+# Most columns (`work_in_columns`) with which the matrix form is the faster one, by FFT length: forward + backward,
+# d = 256, float32, measured by `python -m benchmarks methods` (benchmarks/results; not yet on a GPU). Between rows the
+# log of n is interpolated.
+_MATRIX_COLUMNS = {
+    "cpu": ((1024, 190), (4096, 180), (16384, 180)),
+    "gpu": ((1024, 180), (65536, 180)),
 }
 
 
@@ -60,9 +59,9 @@ def resonate(
     c_k is 1 at DC and Nyquist (where only Re S counts) and 2 elsewhere, so that y = irfft(scatter(S))[:t]. With
     unselected="pass" the other bins keep their X: y = x + synthesis of (S − X).
 
-    Both methods compute the same thing, to 1e-5 relative in float32: "fft" in O(N log N), "matrix" as chunked matrix
-    products in O(N k). Sums are float32 for float32 and narrower inputs (bfloat16 is rounded only on the way out), and
-    float64 for float64.
+    Both methods compute the same thing, to 1e-5 relative in float32: "fft" in O(N log N), "matrix" as matrix products
+    in O(N k) or less (`fourier.project`). Sums are float32 for float32 and narrower inputs (bfloat16 is rounded only on
+    the way out), and float64 for float64.
 
     Args:
         x: real, [..., t, d], t ≥ 1.
@@ -186,14 +185,10 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
         return "fft"
     if method != "auto":
         return method
-    table = _MATRIX_BINS.get(jax.default_backend(), _MATRIX_BINS["gpu"])
-    lengths, counts = zip(*table, strict=True)
-    most = np.interp(np.log(n), np.log(lengths), counts)
-    # k bins fill a band at least k/n wide, so r > 2T k/n and the work exceeds r k/T: no need to make the tables.
-    if 2 * len(bins) ** 2 / n > most:
-        return "fft"
-    effective = work_in_columns(np.asarray(bins) / n, n, np.float32) / 2
-    return "matrix" if effective <= most else "fft"
+    table = _MATRIX_COLUMNS.get(jax.default_backend(), _MATRIX_COLUMNS["gpu"])
+    lengths, columns = zip(*table, strict=True)
+    most = np.interp(np.log(n), np.log(lengths), columns)
+    return "matrix" if work_in_columns(np.asarray(bins) / n, n, np.float32) <= most else "fft"
 
 
 def _mix(spectrum: Array, weights: Array, interference: Array | None) -> jax.Array:
@@ -234,11 +229,22 @@ def _resonate_fft(x, weights, bins, interference, unselected, n):
 
 
 def _resonate_matrix(x, weights, frequencies, scale, interference, unselected, axis_name):
-    spectrum = project(x, frequencies, axis_name=axis_name)
+    scale = jnp.asarray(scale, x.dtype)[:, None]
+    length = x.shape[-2]
+    tables = cheapest_tables(frequencies, length, None, x.dtype)
+    if isinstance(tables, TwoLevel) and axis_name is None:  # parameters move to the slots, not x
+        weights, scale = tables.place(weights, 0), tables.place(scale, 0)
+        if interference is not None:
+            interference = tables.place(tables.place(interference, 0), 1)
+        spectrum = tables.project(x)
+    else:
+        tables, spectrum = None, project(x, frequencies, axis_name=axis_name)
     selected = _mix(spectrum, weights, interference)
-    change = selected if unselected == "drop" else selected - spectrum
-    change = change * jnp.asarray(scale, x.dtype)[:, None]
-    y = synthesize(change, frequencies, x.shape[-2], axis_name=axis_name)
+    change = scale * (selected if unselected == "drop" else selected - spectrum)
+    if tables is None:
+        y = synthesize(change, frequencies, length, axis_name=axis_name)
+    else:
+        y = tables.synthesize(change, length)
     return y if unselected == "drop" else x + y
 
 

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.ops._chunks import apply_table, compressed_tables, work_in_columns
+from resonance_jax.ops._chunks import apply_table, compressed_tables
+from resonance_jax.ops._two_level import cheapest_tables, work_in_columns
 from resonance_jax.ops.fourier import project, synthesize
 
 BANDS = {
     "lowest bins": np.arange(40) / 2000,
     "a band off the grid": 0.3 + np.linspace(0, 0.02, 40) ** 1.1,
-    "two bands": np.concatenate([np.arange(20) / 4000, 0.4 + np.arange(20) / 4000]),
+    "two bands": np.concatenate([np.arange(20) / 4000, 0.1 * np.pi + np.arange(20) / 4000]),
 }
 
 
@@ -20,8 +21,8 @@ BANDS = {
 @pytest.mark.parametrize("band", BANDS)
 def test_close_frequencies_share_a_narrow_table(band, length, chunk, dtype, tolerance):
     f = BANDS[band]
-    tables = compressed_tables(f, length, chunk, dtype)
-    assert tables is not None and tables[0].shape[1] < 0.75 * 2 * len(f)
+    tables = cheapest_tables(f, length, chunk, dtype)
+    assert isinstance(tables, tuple) and tables[0].shape[1] < 0.75 * 2 * len(f)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, length, 3)).astype(dtype)
     waves = np.exp(-2j * np.pi * np.remainder(np.outer(f, np.arange(length)), 1.0))
@@ -41,11 +42,19 @@ def test_close_frequencies_share_a_narrow_table(band, length, chunk, dtype, tole
 
 
 def test_spread_and_traced_frequencies_keep_their_own_columns():
-    spread = np.arange(32) / 64
-    assert compressed_tables(spread, 2048, None, np.float32) is None
+    spread = np.sqrt(np.arange(32)) / 12  # on no grid
+    assert cheapest_tables(spread, 2048, None, np.float32) is None
     assert work_in_columns(spread, 2048, np.float32) == 64
-    assert compressed_tables(jnp.asarray(spread / 100), 2048, None, np.float32) is None
+    assert compressed_tables(spread, 2048, None, 64, np.float32) is None
+    assert cheapest_tables(jnp.asarray(spread / 100), 2048, None, np.float32) is None
     assert work_in_columns(spread / 100, 2048, np.float32) < 32
+
+
+def test_a_compressed_table_is_made_where_it_costs_less_than_asked():
+    few = np.arange(32) / 10_000
+    columns = work_in_columns(few, 2048, np.float32)
+    assert compressed_tables(few, 2048, None, columns, np.float32) is None
+    assert compressed_tables(few, 2048, None, columns + 0.1, np.float32) is not None
 
 
 @pytest.mark.parametrize("features", [2, 5, 9])

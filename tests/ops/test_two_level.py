@@ -1,0 +1,116 @@
+"""Sums at frequencies on a common grid as two products, against direct sums and the FFT."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resonance_jax.ops._two_level import TwoLevel, cheapest_tables, work_in_columns
+from resonance_jax.ops.fourier import project, select_bins, synthesize
+from resonance_jax.ops.resonance import resonate
+
+RNG = np.random.default_rng(0)
+# Frequencies and a length: both even and odd numbers of samples beside the grid, which it may not divide.
+GRIDS = {
+    "every bin": (np.arange(129) / 256, 256),
+    "drawn bins": (RNG.choice(257, 90, replace=False) / 512, 512),
+    "negative ones": (-RNG.choice(251, 90, replace=False) / 500, 500),
+    "above one": (1 + RNG.choice(129, 60, replace=False) / 256, 256),
+    "zero-padded": (RNG.choice(257, 90, replace=False) / 512, 389),
+    "a coarser grid": (np.arange(31) / 60, 1000),
+}
+
+
+@pytest.mark.parametrize(
+    "dtype, features, tolerance", [(np.float32, 70, 1e-6), (np.float64, 3, 1e-12)]
+)
+@pytest.mark.parametrize("name", GRIDS)
+def test_two_products_are_the_direct_sums(name, dtype, features, tolerance):
+    f, length = GRIDS[name]
+    assert isinstance(cheapest_tables(f, length, None, dtype), TwoLevel)
+    x = np.random.default_rng(1).standard_normal((2, length, features)).astype(dtype)
+    waves = np.exp(-2j * np.pi * np.outer(f, np.arange(length)))
+
+    @jax.jit
+    def there_and_back(x):
+        spectrum = project(x, f)
+        return spectrum, synthesize(spectrum, f, length)
+
+    with jax.enable_x64(dtype is np.float64):
+        spectrum, signal = jax.device_get(there_and_back(x))
+    expected = np.einsum("kt,btd->bkd", waves, x)
+    assert np.linalg.norm(spectrum - expected) < tolerance * np.linalg.norm(expected)
+    assert spectrum.dtype == np.result_type(dtype, np.complex64) and signal.dtype == dtype
+    expected = np.einsum("kt,bkd->btd", waves.conj(), spectrum).real
+    assert np.linalg.norm(signal - expected) < tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "unselected, fft_length, mixed",
+    [("drop", 256, True), ("pass", 256, False), ("pass", 320, True)],
+)
+def test_resonance_and_its_gradients_are_those_of_the_fft(x64, unselected, fft_length, mixed):
+    rng = np.random.default_rng(0)
+    bins = np.sort(rng.choice(fft_length // 2 + 1, 60, replace=False))
+    bins[[0, -1]] = 0, fft_length // 2
+    assert isinstance(cheapest_tables(bins / fft_length, 256, None, float), TwoLevel)
+    x = rng.standard_normal((2, 256, 3))
+    weights = rng.standard_normal((60, 3)) + 1j * rng.standard_normal((60, 3))
+    interference = (rng.standard_normal((60, 60)) + 1j) / 60 if mixed else None
+    mask = rng.random((2, 256)) < 0.9
+    given = (x, weights) if interference is None else (x, weights, interference)
+
+    def value_and_gradients(method):
+        def loss(x, weights, interference=None):
+            y = resonate(
+                x,
+                weights,
+                bins,
+                interference=interference,
+                unselected=unselected,
+                fft_length=fft_length,
+                mask=mask,
+                method=method,
+            )
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jit(jax.grad(loss, tuple(range(len(given))), has_aux=True))(*given)
+
+    for found, expected in zip(
+        *(jax.tree.leaves(value_and_gradients(m)) for m in ("matrix", "fft")), strict=True
+    ):
+        assert np.linalg.norm(found - expected) < 1e-12 * np.linalg.norm(expected)
+
+
+def test_tangents_and_vmap():
+    f = GRIDS["every bin"][0]
+    x = np.random.default_rng(0).standard_normal((2, 256, 3)).astype(np.float32)
+    one = jax.jit(jax.vmap(lambda x: synthesize(project(x, f), f, 256)))(x)
+    value, tangent = jax.jit(
+        lambda x: jax.jvp(lambda x: synthesize(project(x, f), f, 256), (x,), (2 * x,))
+    )(x)
+    np.testing.assert_allclose(one, value, atol=1e-3)
+    np.testing.assert_allclose(tangent, 2 * value, atol=1e-3)
+
+
+@pytest.mark.parametrize("length, k", [(1024, 64), (1024, 513), (4096, 256)])
+def test_columns_are_the_operations_that_are_done(length, k):
+    """2 operations a column, sample and feature, each way; the weights and the mixing of slots are what is left."""
+    bins = select_bins(length // 2 + 1, k, "uniform")
+    columns = work_in_columns(bins / length, length, np.float32)
+    assert columns < 5 * np.sqrt(2 * k) + 10 and columns < 2 * k
+    x, weights = jnp.zeros((length, 8)), jnp.ones((k, 8), complex)
+    lowered = jax.jit(lambda x, w: resonate(x, w, bins, method="matrix")).lower(x, weights)
+    cost = lowered.cost_analysis()
+    assert cost is not None
+    assert cost["flops"] == pytest.approx(2 * 2 * columns * x.size, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [np.sqrt(np.arange(2, 40)) / 20, np.arange(1, 40) / 4194301, jnp.arange(40) / 80],
+    ids=["none", "too fine", "traced"],
+)
+def test_without_a_grid_there_is_one_product(f):
+    assert not isinstance(cheapest_tables(f, 512, None, np.float32), TwoLevel)
+    assert not isinstance(cheapest_tables(GRIDS["every bin"][0], 256, 64, np.float32), TwoLevel)
