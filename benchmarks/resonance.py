@@ -27,12 +27,12 @@ PASSES = ("forward", "forward+backward")
 STRAIGHTFORWARD, TORCH = "straightforward", "PyTorch"
 
 
-def tensors(n: int, k: int):
-    """x and an output gradient [b, n, d], and weights [k, d]."""
+def tensors(n: int, k: int, batch: int | None = None, features: int = FEATURES):
+    """x and an output gradient [b, n, d], and weights [k, d]; by default b n = 16384, but b ≥ 1."""
     rng = np.random.default_rng(0)
-    shape = (max(1, 16384 // n), n, FEATURES)
+    shape = (batch or max(1, 16384 // n), n, features)
     x, gradient = (jnp.asarray(rng.standard_normal(shape, np.float32)) for _ in range(2))
-    weights = rng.standard_normal((2, k, FEATURES), np.float32)
+    weights = rng.standard_normal((2, k, features), np.float32)
     return x, jax.lax.complex(*jnp.asarray(weights)), gradient
 
 
