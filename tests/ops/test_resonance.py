@@ -347,6 +347,17 @@ def test_traced_bins_take_the_fft():
     assert relative_error(y, expected) < 1e-5
 
 
+def test_a_gradient_keeps_neither_the_sequence_nor_its_whole_spectrum():
+    """One array like x is what the sine keeps; the filter by itself keeps k numbers a feature."""
+    x, weights = jnp.zeros((4, 4096, 64)), jnp.ones((32, 64), complex)
+
+    def loss(x, weights):
+        return jnp.sum(jnp.sin(resonate(x, weights, np.arange(32))))
+
+    memory = jax.jit(jax.grad(loss, (0, 1))).lower(x, weights).compile().memory_analysis()
+    assert memory is not None and memory.temp_size_in_bytes < 1.2 * x.nbytes
+
+
 def test_choose_method():
     few, many = np.arange(4), np.arange(30_000)
     assert choose_method(65536, few) == "matrix"
