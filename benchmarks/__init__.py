@@ -8,6 +8,7 @@ NAMES = (
     "recurrence",
     "complexity",
     "depth",
+    "training",
     "decoding",
     "resonator",
     "hologram",

@@ -1,7 +1,7 @@
 """How time, memory and operations of a mixer grow with the length, 256 to 1M: slopes, and which law fits best.
 
 The output of a mixer and its gradients in x and its weights, float32 x [1, n, 64]: resonance by each method (64
-frequencies, the lowest, and spread over the spectrum, which no table compresses), causal resonance by each evaluation
+frequencies, the lowest, and spread over the spectrum), causal resonance by each evaluation
 (4 heads of 8 resonators), FNet's mixing, and attention (4 heads, with its projections; from 4,096 on 512 queries at a
 time). A form is not timed where the length before says that it would take more than 40 s, or it would not fit into
 memory. The slope a of quantity ∝ n^a is a least-squares fit on logarithms from n = 4,096 on, where constants no longer

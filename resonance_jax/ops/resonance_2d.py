@@ -162,8 +162,8 @@ def choose_method_2d(shape: Sequence[int], rows: int, columns: int) -> str:
     """Returns "matrix" or "fft": by real multiplications and additions for each feature of an image.
 
     Two products with tables, of real numbers along a row and complex ones along a column, against two FFTs of
-    2.5 HW log₂(HW), taken to do a fifth as many operations a second: a guess, until
-    `python -m benchmarks resonance_2d` has been run.
+    2.5 HW log₂(HW) and what lies between, which `python -m benchmarks resonance_2d` found to do a seventh as many
+    operations a second on a CPU; no GPU has been measured.
 
     >>> choose_method_2d((14, 14), 7, 4), choose_method_2d((256, 256), 255, 128)
     ('matrix', 'fft')
@@ -174,7 +174,7 @@ def choose_method_2d(shape: Sequence[int], rows: int, columns: int) -> str:
     return "matrix" if by_matrix <= FFT_OPERATION * by_fft else "fft"
 
 
-FFT_OPERATION = 5.0  # time of one, in those of an operation of a product
+FFT_OPERATION = 7.0  # time of one, in those of an operation of a product
 
 
 def _evaluate(evaluate, x, weights, interference):
