@@ -82,6 +82,18 @@ def test_resonance_and_its_gradients_are_those_of_the_fft(x64, unselected, fft_l
         assert np.linalg.norm(found - expected) < 1e-12 * np.linalg.norm(expected)
 
 
+def test_several_devices_compute_the_same(monkeypatch):
+    f, length = GRIDS["drawn bins"]
+    x = np.random.default_rng(1).standard_normal((2, length, 3)).astype(np.float32)
+
+    def there_and_back(x):
+        return synthesize(project(x, f), f, length)
+
+    one = there_and_back(x)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    np.testing.assert_allclose(there_and_back(x), one, atol=1e-5 * np.abs(one).max())
+
+
 def test_tangents_and_vmap():
     f = GRIDS["every bin"][0]
     x = np.random.default_rng(0).standard_normal((2, 256, 3)).astype(np.float32)
