@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.special import log_ndtr
 
 from resonance_jax.ops._checks import check_choice
 from resonance_jax.ops.hologram import KINDS
@@ -49,6 +48,8 @@ def recall_accuracy(
         )
     if not snr > 0:
         raise ValueError(f"snr must be positive, a ratio of powers and not in dB, got {snr}.")
+    from scipy.special import log_ndtr  # not for all that import a memory
+
     s = math.sqrt((2 if kind == "phasor" else 1) * dimension / (pairs * (1 + 1 / snr)))
     h = np.linspace(-12, 12, 4801)
     integrand = np.exp(-0.5 * h**2 + (codebook_size - 1) * log_ndtr(h + s)) / math.sqrt(2 * math.pi)
