@@ -15,11 +15,10 @@ from typing import Any
 
 import jax
 
+from resonance_jax.training.launch import LAUNCHER, OTHER_DIED
 from resonance_jax.training.processes import connect
 
-OTHER_DIED = 3  # exit status
 HEARTBEAT = 45  # seconds without a sign of life after which a process is taken for dead
-LAUNCHER = "RESONANCE_JAX_LAUNCHER"  # environment: the process whose end is a SIGTERM to this one
 GRACE = 2  # seconds that the first process waits after an error, for the others to say theirs
 _LOST = (
     "another process of this training, or its coordinator, has died; checkpoints are intact: run the same command "

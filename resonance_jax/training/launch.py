@@ -1,4 +1,7 @@
-"""Starts processes that train together on this host, passes on signals and output, and says which one died of what."""
+"""Starts processes that train together on this host, passes on signals and output, and says which one died of what.
+
+It imports no JAX, which only what it starts needs.
+"""
 
 import os
 import signal
@@ -10,9 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from resonance_jax.training.cluster import LAUNCHER, OTHER_DIED
 from resonance_jax.training.signals import WATCHED
 
+OTHER_DIED = 3  # exit status
+LAUNCHER = "RESONANCE_JAX_LAUNCHER"  # environment: the process whose end is a SIGTERM to the ones it starts
 GRACE = 10.0  # seconds that the others have to end by themselves after the first failure
 
 
