@@ -1,4 +1,4 @@
-"""Where the two methods of `resonate` cross: FFT over matrix, by the columns that the matrix form multiplies by.
+"""Where the two methods of `resonate` cross: FFT over matrix, by what the matrix form costs, in columns.
 
 Forward and backward of float32 x [b, n, d] with bins spread over the spectrum, which no narrow table serves: b n =
 16384 (65536 for n = 64K) and d = 256, and at n = 4096 other batches and widths.
@@ -17,7 +17,7 @@ from resonance_jax.ops.fourier import select_bins
 from resonance_jax.training.plots import INK, PALETTE
 
 LENGTHS = (256, 1024, 4096, 16384, 65536)
-BINS = (16, 64, 256, 512, 1024, 2049, 4096)
+BINS = (64, 256, 1000, 2049, 5000, 8193, 16000, 32769)
 OTHERS = ((1, FEATURES), (16, FEATURES), (64, 32), (1, 1024))  # (batch, features) at n = 4096
 
 
@@ -30,7 +30,7 @@ def run(record: Record) -> None:
     entries = []
     for batch, n, features in shapes:
         ratios: dict[float, float] = {}
-        for k in {min(k, n // 2 + 1): None for k in (BINS[1:3] if record.quick else BINS)}:
+        for k in {min(k, n // 2 + 1): None for k in (BINS[:2] if record.quick else BINS)}:
             inputs = tensors(n, k, batch, features)
             forms = filters(n, k, "uniform")
             cases = [
@@ -81,7 +81,7 @@ def draw(values: dict) -> Figure:
         )
     axes.axhline(1, color=INK, linewidth=0.8)
     axes.set(
-        xlabel="columns that the matrix form multiplies by",
+        xlabel="what the matrix form costs, in columns of a table",
         ylabel="time of the FFT form / of the matrix form",
     )
     axes.legend()

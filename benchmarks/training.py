@@ -3,7 +3,7 @@
 As in `train`: AdamW by groups, clipping, an average of the weights, checks for what is not finite. ResonanceNet: four
 layers of width 256, 64 frequencies that mix, on 16 series of 1,024 samples, augmented; LanguageModel: four layers of
 width 256 on 16 windows of 512 bytes with resets. "loss" is the forward pass, "gradients" value and gradients of
-all parameters, "step" the whole step on one batch, eight times; "loop" as many steps with their batches drawn, and
+all parameters, "step" the whole step on one batch, four times; "loop" as many steps with their batches drawn, and
 waited for at the end, as a run does; "batches" draws them alone. What a step takes beyond its gradients is the
 optimizer, the average and the checks; what a loop takes beyond its steps is the host.
 """
@@ -28,7 +28,7 @@ from resonance_jax.training.language_program import get_language_program, step_b
 from resonance_jax.training.program import get_program
 from resonance_jax.training.step import Batch, TrainState, train_step
 
-STEPS, DEPTH, WIDTH = 8, 4, 256
+STEPS, DEPTH, WIDTH = 4, 4, 256
 
 
 def series(rng: np.random.Generator) -> tuple[TrainState, Iterator[Batch]]:
@@ -101,7 +101,7 @@ def cases_of(name: str, repeats: int) -> list[Case]:
 def run(record: Record) -> None:
     """Times the parts of both models' steps."""
     for name in MODELS:
-        cases = cases_of(name, 3 if record.quick else 9)
+        cases = cases_of(name, 3 if record.quick else 5)
         case = record.time({"model": name}, cases, "gradients")
         step, loop = case[f"step × {STEPS}"], case[f"loop × {STEPS}"]
         record.target(f"{name}: loop / steps", ratio(loop, step), at_most=1.05)

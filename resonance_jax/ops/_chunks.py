@@ -19,6 +19,10 @@ from resonance_jax.array_typing import Array
 DEFAULT_CHUNK = 512  # one table of cosines and sines [512, 2k] stays in a CPU's second-level cache
 HIGHEST = jax.lax.Precision.HIGHEST  # float32 products stay float32 where the default is TF32
 
+# Writing and reading an array as large as x takes as long as this many columns, on two CPU cores.
+TRAFFIC = 96
+LARGEST_TABLE = 2**22  # entries: a table is part of the program
+
 # Columns are dropped that together change the table by less than this, relative to its norm.
 _TOLERANCE = {"float32": 1e-8, "float64": 4e-15}
 
@@ -35,7 +39,7 @@ def chunk_size(length: int, chunk: int | None) -> int:
 def compressed_tables(
     frequencies: np.ndarray, length: int, chunk: int | None, most: float, dtype
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns U [T, r] and phases [cr, 2k], or None where that takes `most` columns or more.
+    """Returns U [T, r] and phases [cr, 2k], or None where that takes `most` columns or more, or too large a table.
 
     With U's samples u and the chunks' rows p: cos 2π f_k t = Σ_r u_{τ,r} p_{(c,r),k}, and −sin in the last k columns.
     """
@@ -47,7 +51,8 @@ def compressed_tables(
 def _compressed_tables(frequencies: bytes, length: int, chunk: int | None, most: float, dtype: str):
     f = np.frombuffer(frequencies)
     size = _compressed_size(length, chunk)
-    rank = most / columns_of_chunks(1, len(f), size)
+    count = -(-length // size)
+    rank = min(most / columns_of_chunks(1, len(f), size), LARGEST_TABLE / (count * 2 * len(f)))
     if 2 * _count_separated(f, 1.25 / size) >= rank:
         return None
     table = _static_table(np.arange(size), f)
@@ -55,7 +60,7 @@ def _compressed_tables(frequencies: bytes, length: int, chunk: int | None, most:
     if basis is None:
         return None
     cosine, sine = np.split(basis.T @ table, 2, axis=1)
-    starts = size * np.arange(-(-length // size))
+    starts = size * np.arange(count)
     rotation = np.exp(-2j * np.pi * np.remainder(np.outer(starts, f), 1.0))
     phases = rotation[:, None, :] * (cosine - 1j * sine)  # [c, r, k]
     phases = np.concatenate([phases.real, phases.imag], axis=-1).reshape(-1, 2 * len(f))
@@ -73,8 +78,9 @@ def _compressed_size(length: int, chunk: int | None) -> int:
 
 
 def columns_of_chunks(rank: int, k: int, size: int) -> float:
-    """Multiplications per sample and feature: rank by the basis, rank 2k / T by the phases."""
-    return rank * (1 + 2 * k / size)
+    """What a sample and feature cost: rank columns of the basis, rank 2k / T of the phases, and rank / T of an array
+    like x between them."""
+    return rank * (1 + (2 * k + TRAFFIC) / size)
 
 
 def _count_separated(f: np.ndarray, distance: float) -> int:

@@ -27,7 +27,10 @@ import numpy as np
 from resonance_jax.array_typing import Array
 from resonance_jax.ops._chunks import (
     HIGHEST,
+    LARGEST_TABLE,
+    TRAFFIC,
     apply_table,
+    chunk_size,
     columns_of_chunks,
     compressed_tables,
     join,
@@ -35,9 +38,6 @@ from resonance_jax.ops._chunks import (
 )
 
 _LONGEST_GRID = 2**21
-_LARGEST_TABLE = 2**22  # entries: a table is part of the program
-_WORTHWHILE = 0.75  # a second product has to save this share of the work
-_PADDING = 64  # a copy of x takes about as long as 64 columns, on two cores as on a GPU
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TwoLevel:
 def cheapest_tables(
     frequencies: Array, length: int, chunk: int | None, dtype
 ) -> TwoLevel | tuple[np.ndarray, np.ndarray] | None:
-    """Returns the tables of the form that needs the fewest columns: two levels, or chunks of a compressed table.
+    """Returns the tables of the form that costs least: two levels, or chunks of a compressed table.
 
     None is a plain table [T, 2k]: for traced frequencies, and where nothing saves enough. A given chunk rules out two
     levels.
@@ -99,23 +99,30 @@ def cheapest_tables(
 
 
 def work_in_columns(frequencies: np.ndarray, length: int, dtype) -> float:
-    """Returns what `project` costs per sample and feature, in columns of a table: 2k or less."""
+    """Returns what `project` costs per sample and feature, in columns of a table, of which a plain one has 2k.
+
+    An array between two products counts as `TRAFFIC` columns if it is as large as x.
+    """
     k = len(frequencies)
     plan, compressed = _alternatives(np.asarray(frequencies, np.float64), length, None, dtype)
     if compressed is not None:
         basis, _ = compressed
         return columns_of_chunks(basis.shape[1], k, basis.shape[0])
-    return 2.0 * k if plan is None else plan.columns
+    return _plain_columns(k, length) if plan is None else plan.cost
+
+
+def _plain_columns(k: int, length: int) -> float:
+    return columns_of_chunks(2 * k, 0, chunk_size(length, None))
 
 
 def _alternatives(f: np.ndarray, length: int, chunk: int | None, dtype):
     """The plan of two levels and the compressed tables, each None where it saves too little or the other costs less."""
-    most = _WORTHWHILE * 2 * len(f)
+    most = _plain_columns(len(f), length)
     plan = _plan(f.tobytes(), length) if chunk is None else None
-    if plan is not None and plan.columns > most:
+    if plan is not None and plan.cost > most:
         plan = None
     if plan is not None:
-        most = plan.columns
+        most = plan.cost
     return plan, compressed_tables(f, length, chunk, most, dtype)
 
 
@@ -139,7 +146,7 @@ def _multiply(table: Array, x: jax.Array) -> jax.Array:
 
 
 class _Plan(NamedTuple):
-    columns: float
+    cost: float  # in columns
     grid: int  # N
     size: int  # n₂
 
@@ -158,7 +165,7 @@ def _grid(frequencies: bytes) -> int | None:
 
 @lru_cache(maxsize=256)
 def _plan(frequencies: bytes, length: int) -> _Plan | None:
-    """The cut with the fewest columns, or None without a grid."""
+    """The cut that costs least, or None without a grid."""
     n = _grid(frequencies)
     if n is None:
         return None
@@ -173,10 +180,11 @@ def _plan(frequencies: bytes, length: int) -> _Plan | None:
         outer = 4 * len(counts) * int(counts.max())
         padded = -(-length // size) * size
         columns = (2 * len(counts) * padded + outer * size) / length
-        columns += _PADDING * (padded > length)
-        fits = outer * size <= _LARGEST_TABLE
-        if fits and (best is None or columns < best.columns):
-            best = _Plan(columns, n, size)
+        copies = 2 * len(counts) * size / length + (padded > length)
+        fits = outer * size + 2 * len(counts) * padded // size <= LARGEST_TABLE
+        cost = columns + TRAFFIC * copies
+        if fits and (best is None or cost < best.cost):
+            best = _Plan(cost, n, size)
     return best
 
 
