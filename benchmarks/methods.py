@@ -78,7 +78,7 @@ def draw(values: dict) -> Figure:
         and (row["b"], row["d"]) == (max(1, 16384 // row["n"]), FEATURES)
     ]
     for color, n in zip(PALETTE, sorted({row["n"] for row in rows}), strict=False):
-        found = [(row["columns"], row["times_reference"]) for row in rows if row["n"] == n]
+        found = sorted((row["columns"], row["times_reference"]) for row in rows if row["n"] == n)
         axes.loglog(
             *zip(*found, strict=True), color=color, marker="o", markersize=3, label=f"n = {n:,}"
         )
@@ -87,5 +87,8 @@ def draw(values: dict) -> Figure:
         xlabel="what the matrix form costs, in columns of a table",
         ylabel="time of the FFT form / of the matrix form",
     )
+    axes.set_xticks([64, 128, 256, 512], ["64", "128", "256", "512"])
+    axes.set_yticks([1, 2, 3], ["1", "2", "3"])
+    axes.minorticks_off()
     axes.legend()
     return figure

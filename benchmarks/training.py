@@ -50,7 +50,9 @@ def series(rng: np.random.Generator) -> tuple[TrainState, Iterator[Batch]]:
 
 def text(rng: np.random.Generator) -> tuple[TrainState, Iterator[Batch]]:
     """A LanguageModel before its first step, and its batches."""
-    model = LanguageModelConfig(hidden_dim=WIDTH, mlp_dim=2 * WIDTH, num_layers=DEPTH)
+    model = LanguageModelConfig(
+        vocab_size=257, hidden_dim=WIDTH, mlp_dim=2 * WIDTH, num_layers=DEPTH
+    )
     config = LanguageTrainConfig(model=model, ema_decay=0.999)
     ids = rng.integers(0, 256, 1_000_000).astype(np.uint16)
     starts = np.arange(0, len(ids), 5000, dtype=np.int64)

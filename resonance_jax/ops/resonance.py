@@ -29,12 +29,12 @@ from resonance_jax.ops.fourier import project, synthesize
 METHODS = ("auto", "fft", "matrix")
 UNSELECTED = ("drop", "pass")
 
-# Most columns (`work_in_columns`) with which the matrix form is the faster one, by FFT length: forward + backward,
-# d = 256, float32, measured by `python -m benchmarks methods` (benchmarks/results; not yet on a GPU). Between rows the
-# log of n is interpolated.
+# The most that the matrix form may cost (`work_in_columns`) and be the faster one, by FFT length: forward + backward,
+# float32, measured by `python -m benchmarks methods` (up to 4,096 it was for all bins), which found the same for widths
+# of 32 to 1,024 and batches of 1 to 64. Between rows the log of n is interpolated. No GPU has been measured.
 _MATRIX_COLUMNS = {
-    "cpu": ((1024, 190), (4096, 180), (16384, 180)),
-    "gpu": ((1024, 180), (65536, 180)),
+    "cpu": ((4096, 293), (16384, 443), (65536, 565)),
+    "gpu": ((4096, 293),),
 }
 
 
@@ -72,7 +72,7 @@ def resonate(
         unselected: "drop" zeroes the bins that were not selected, "pass" leaves them as they are.
         fft_length: N ≥ t; None is N = t. See `fourier.fast_length`.
         mask: bool [..., t], True = observed. Hidden steps read as 0 and give 0.
-        method: "fft", "matrix", or "auto": by (N, k, device) from a measured table.
+        method: "fft", "matrix", or "auto": by what the products cost, N and device, from a measured table.
         axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order; t
             in the formula is then the sum of their lengths, and y this part's. Matrix form: one all-reduce of k d
             numbers.
@@ -173,7 +173,7 @@ def choose_method(n: int, bins: Bins, method: str = "auto") -> str:
         ValueError: if the method is unknown, or is "matrix" with traced bins.
 
     >>> import numpy as np
-    >>> choose_method(4096, np.arange(8)), choose_method(4096, np.arange(2049))
+    >>> choose_method(4096, np.arange(2049)), choose_method(65536, np.arange(32769))
     ('matrix', 'fft')
     """
     check_choice("method", method, METHODS)
