@@ -45,7 +45,7 @@ def test_spread_and_traced_frequencies_keep_their_own_columns():
     spread = np.sqrt(np.arange(32)) / 12  # on no grid
     assert cheapest_tables(spread, 2048, None, np.float32) is None
     assert work_in_columns(spread, 2048, np.float32) == 64 + 64 * TRAFFIC / 512
-    assert compressed_tables(spread, 2048, None, 64, np.float32) is None
+    assert compressed_tables(spread, 2048, None, 64.0, np.float32) is None
     assert cheapest_tables(jnp.asarray(spread / 100), 2048, None, np.float32) is None
     assert work_in_columns(spread / 100, 2048, np.float32) < 32
 
