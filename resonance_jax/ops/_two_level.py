@@ -112,7 +112,9 @@ def work_in_columns(frequencies: np.ndarray, length: int, dtype) -> float:
 
 
 def _plain_columns(k: int, length: int) -> float:
-    return columns_of_chunks(2 * k, 0, chunk_size(length, None))
+    """What one table costs: nothing lies between where one chunk is all there is."""
+    size = chunk_size(length, None)
+    return columns_of_chunks(2 * k, 0, size) if size < length else 2.0 * k
 
 
 def _alternatives(f: np.ndarray, length: int, chunk: int | None, dtype):

@@ -16,7 +16,7 @@ GRIDS = {
     "every bin": (np.arange(129) / 256, 256),
     "drawn bins": (RNG.choice(257, 90, replace=False) / 512, 512),
     "negative ones": (-RNG.choice(251, 90, replace=False) / 500, 500),
-    "above one": (1 + RNG.choice(129, 60, replace=False) / 256, 256),
+    "above one": (1 + RNG.choice(129, 110, replace=False) / 256, 256),
     "zero-padded": (RNG.choice(257, 200, replace=False) / 512, 389),
     "a coarser grid": (np.arange(31) / 60, 1000),
 }
@@ -39,12 +39,12 @@ def test_two_products_are_the_direct_sums(name, dtype, features, tolerance, erro
 )
 def test_resonance_and_its_gradients_are_those_of_the_fft(x64, unselected, fft_length, mixed):
     rng = np.random.default_rng(0)
-    bins = np.sort(rng.choice(fft_length // 2 + 1, 60, replace=False))
+    bins = np.sort(rng.choice(fft_length // 2 + 1, 120, replace=False))
     bins[[0, -1]] = 0, fft_length // 2
     assert isinstance(cheapest_tables(bins / fft_length, 256, None, float), TwoLevel)
     x = rng.standard_normal((2, 256, 3))
-    weights = rng.standard_normal((60, 3)) + 1j * rng.standard_normal((60, 3))
-    interference = (rng.standard_normal((60, 60)) + 1j) / 60 if mixed else None
+    weights = rng.standard_normal((120, 3)) + 1j * rng.standard_normal((120, 3))
+    interference = (rng.standard_normal((120, 120)) + 1j) / 120 if mixed else None
     mask = rng.random((2, 256)) < 0.9
     given = (x, weights) if interference is None else (x, weights, interference)
 
