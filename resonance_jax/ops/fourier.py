@@ -112,7 +112,7 @@ def project(
             float64, and the result is accurate to 3e-5 relative in float32 at t = 2^20. A JAX array is differentiated
             with respect to; its angles are reduced exactly for the value that its dtype holds, so only its own rounding
             (2^-24 relative in float32, which is f·t·2^-24 cycles at time t) remains.
-        chunk: T, samples per chunk; None chooses.
+        chunk: T, samples per chunk; None chooses, and whether there are chunks at all.
         axis_name: in shard_map or pmap, the axis along which x is one of equal parts of a sequence, in their order: the
             result, on every device, is that of the whole sequence. One all-reduce of k d complex numbers.
     Returns:
