@@ -3,9 +3,11 @@
 Float32 x [b, n, 256] with b n = 16384 (one row beyond), k = 64 frequencies, 4 heads, MLP of 512: the forward pass, and
 the training step of four blocks on a mean square (value and gradients of all parameters; no optimizer).
 "straightforward" has rfft → gather → weigh → scatter → irfft where ours has `resonate`; the two are compared before
-they are timed. From n = 4096 on attention takes 512 queries at a time (its scores would need 4 GiB a block and more)
-and is timed once. Memory is what XLA plans beside arguments and outputs. "level_at" is the length where the forward
-passes of resonance and Transformer take the same time, on logarithms; null if there is none among those measured.
+they are timed. "resonance, computed again" is a loop over the blocks that keeps the input of each alone, from which
+the gradient computes the rest a second time (`scan_layers` and `rematerialize_blocks` of a model). From n = 4096 on
+attention takes 512 queries at a time (its scores would need 4 GiB a block and more) and is timed once. Memory is what
+XLA plans beside arguments and outputs. "level_at" is the length where the forward passes of resonance and Transformer
+take the same time, on logarithms; null if there is none among those measured.
 """
 
 import itertools
@@ -31,6 +33,7 @@ LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 32768, 131072)
 ATTENTION_TO = 8192
 FEATURES, FREQUENCIES, HEADS, MLP, TOKENS, DEPTH = 256, 64, 4, 512, 16384, 4
 PASSES = ("forward", "training")
+AGAIN = "resonance, computed again"
 
 
 class StraightforwardMixer(nn.Module):
@@ -77,6 +80,10 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(self, x):
         """Maps x [b, t, d] to y [b, t, d]."""
+        if self.kind == AGAIN:
+            again = nn.remat(lambda block, x, _: (block(x), None), prevent_cse=False)
+            loop = nn.scan(again, {"params": 0}, split_rngs={"params": True}, length=DEPTH)
+            return loop(resonance(self.length).copy(), x, None)[0]
         for _ in range(DEPTH):
             x = blocks(self.length)[self.kind].copy()(x)
         return x
@@ -93,11 +100,16 @@ def cases_at(n: int, repeats: int) -> list[Case]:
         few = repeats if name != "Transformer" or n < 4096 else 1
         variables = jax.jit(block.init)(jax.random.key(0), x[:1])
         cases.append(compiled_case(f"{name} | {PASSES[0]}", block.apply, (variables, x), few))
-        stack = Stack(name, n)
-        variables = jax.jit(stack.init)(jax.random.key(0), x[:1])
-        step = jax.value_and_grad(partial(loss, stack))
-        cases.append(compiled_case(f"{name} | {PASSES[1]}", step, (variables, x), few))
-    return cases
+        cases.append(training_case(name, x, few))
+    return [*cases, training_case(AGAIN, x, repeats)]
+
+
+def training_case(name: str, x: jax.Array, repeats: int) -> Case:
+    """The loss and gradients of a stack of blocks of this kind."""
+    stack = Stack(name, x.shape[1])
+    variables = jax.jit(stack.init)(jax.random.key(0), x[:1])
+    step = jax.value_and_grad(partial(loss, stack))
+    return compiled_case(f"{name} | {PASSES[1]}", step, (variables, x), repeats)
 
 
 def loss(stack: nn.Module, variables: Any, x: Any) -> Any:
@@ -132,10 +144,13 @@ def run(record: Record) -> None:
                 record.target(what, gain, at_least=limit, better="higher")
                 if which == "forward" and gain is not None:
                     gains[n] = gain
-        step, plain = ours["training"], case["straightforward | training"]
-        what = f"n = {n}: memory of a training step, resonance / straightforward"
-        record.target(what, planned(step) / planned(plain), at_most=0.5)
-        memory[n] = planned(step)
+        plain = case["straightforward | training"]
+        for name, step in (("resonance", ours["training"]), (AGAIN, case[f"{AGAIN} | training"])):
+            what = f"n = {n}: memory of a training step, {name} / straightforward"
+            record.target(what, planned(step) / planned(plain), at_most=0.5)
+        what = f"n = {n}: {AGAIN} / straightforward, training"
+        record.target(what, ratio(case[f"{AGAIN} | training"], plain))
+        memory[n] = planned(ours["training"])
     long = [n for n in lengths if n >= TOKENS]
     if len(long) > 2:
         slope = fit_slope(long, [memory[n] for n in long])
