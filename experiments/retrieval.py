@@ -46,6 +46,7 @@ from experiments.budget import OptimizerBudget
 from experiments.result_file import ResultFile, open_results, work
 from resonance_jax.data.stamps import FOLDS, Stamps, describe, load_stamps, trigrams
 from resonance_jax.layers.audio import LogMel
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.models.multimodal import MultimodalConfig, MultimodalResonanceNet, Tokens
 from resonance_jax.ops.retrieval import build_index, ranks, recall_at, search
 from resonance_jax.training import plots
@@ -145,7 +146,7 @@ class BagOfTrigrams(nn.Module):
     @nn.compact
     def __call__(self, ids, mask, *, deterministic: bool = True) -> Tokens:
         x = nn.Embed(self.config.text_vocab_size, self.config.hidden_dim)(jnp.where(mask, ids, 0))
-        return Tokens(nn.Dropout(self.config.dropout)(x, deterministic=deterministic), mask)
+        return Tokens(Dropout(self.config.dropout)(x, deterministic=deterministic), mask)
 
 
 class Towers(MultimodalResonanceNet):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from resonance_jax.array_typing import Array, ChannelSequence, Segments, SequenceLengths
 from resonance_jax.layers.channels_first import ChannelDense
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops._checks import check_shape
 from resonance_jax.ops._products import product, product_of_rows
 from resonance_jax.ops._segments import check_lengths, check_segments
@@ -109,7 +110,7 @@ class CausalAttention(nn.Module):
             read = jnp.where((places < self.max_length)[:, None, None], read, jnp.nan)
         y = jnp.transpose(read, (1, 2, 0, 3)).reshape(self.features, batch, length)
         y = ChannelDense(self.features, name="out_proj", **dense)(y)
-        return nn.Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype), state
+        return Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype), state
 
     def _weigh(self, multiply, query, keys, allowed):
         """softmax(Q Kᵀ) [b, h, t, s] of queries [b, h, t, e] and keys in the layout that `multiply` takes."""

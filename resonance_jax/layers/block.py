@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from resonance_jax.array_typing import RealSequence, SequenceMask
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.resonance import MultiScaleResonance, ResonanceLayer
 
 
@@ -43,12 +44,12 @@ class MixerBlock(nn.Module):
         if self.gate:
             y = y * nn.silu(nn.Dense(features, name="gate", **dtypes)(u))
             y = nn.Dense(features, name="gate_out", **dtypes)(y)
-        x = x + nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        x = x + Dropout(self.dropout)(y, deterministic=deterministic)
         if self.mlp_dim:
             u = nn.LayerNorm(name="mlp_norm", **dtypes)(x)
             u = nn.gelu(nn.Dense(self.mlp_dim, name="mlp_in", **dtypes)(u))
             u = nn.Dense(features, name="mlp_out", **dtypes)(u)
-            x = x + nn.Dropout(self.dropout)(u, deterministic=deterministic)
+            x = x + Dropout(self.dropout)(u, deterministic=deterministic)
         return x.reshape(shape)
 
 

@@ -16,6 +16,7 @@ from resonance_jax.array_typing import (
     StepMask,
     Values,
 )
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops._checks import check_choice, check_real_sequence, check_shape
 from resonance_jax.ops._segments import check_lengths
 from resonance_jax.ops.delta_rule import DEFAULT_CHUNK, delta_rule, delta_step
@@ -173,7 +174,7 @@ class FastWeightMemory(nn.Module):
         if self.gate:
             read = read * nn.silu(dense(read.shape[-1], use_bias=False, name="gate")(flat))
         y = dense(self.features, use_bias=False, name="out")(read).reshape(x.shape)
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        y = Dropout(self.dropout)(y, deterministic=deterministic)
         y = y if mask is None else jnp.where(mask[..., None], y, 0)
         return y, FastWeightState(recent, memory)
 

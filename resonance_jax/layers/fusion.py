@@ -8,6 +8,7 @@ import numpy as np
 
 from resonance_jax.array_typing import RealSequence, SequenceMask, SourceMask, SourceSequence
 from resonance_jax.layers import initializers
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops.fusion import cross_modulation
 from resonance_jax.ops.polar import from_polar
 
@@ -78,7 +79,7 @@ class CrossModalResonance(nn.Module):
         phase = self.param("phase", start, shape, self.param_dtype)
         weights, cycles = from_polar(jnp.exp(log_magnitude), phase), np.arange(shape[0])
         r = cross_modulation(u, v, weights, cycles, mask=mask, source_mask=source_mask)
-        r = nn.Dropout(self.dropout)(r, deterministic=deterministic)
+        r = Dropout(self.dropout)(r, deterministic=deterministic)
         return x + r if self.residual else r
 
 

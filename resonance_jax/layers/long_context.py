@@ -24,6 +24,7 @@ from resonance_jax.layers._long_context import (
     to_neighbour,
     up_to_each,
 )
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.resonance import ResonanceLayer
 from resonance_jax.ops._checks import check_choice, check_mask, check_real_sequence, check_shape
 from resonance_jax.ops._chunks import rotation
@@ -127,7 +128,7 @@ class LongContextBlock(nn.Module):
             self.mlp_norm = nn.LayerNorm(**dtypes)
             self.mlp_in = nn.Dense(self.mlp_dim, **dtypes)
             self.mlp_out = nn.Dense(self.features, **dtypes)
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def __call__(
         self, x: RealSequence, mask: SequenceMask | None = None, *, deterministic: bool = True

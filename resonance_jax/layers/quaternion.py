@@ -17,6 +17,7 @@ from resonance_jax.array_typing import (
     SequenceMask,
 )
 from resonance_jax.layers import initializers
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.phase_filter import LogPhaseFilter
 from resonance_jax.ops._checks import (
     check_choice,
@@ -181,7 +182,7 @@ class QRHLayer(nn.Module):
         y = psi.reshape(x.shape)
         if mask is not None:
             y = jnp.where(mask[..., None], y, 0)
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        y = Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
         return norm(x + y, self.use_quaternion, name="norm", **dtypes)
@@ -270,12 +271,12 @@ class QRHBlock(nn.Module):
         )(u, mask, deterministic=deterministic)
         if self.gate:
             y = project(y * nn.silu(project(u, self.features, "gate")), self.features, "gate_out")
-        x = x + nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        x = x + Dropout(self.dropout)(y, deterministic=deterministic)
         if self.mlp_dim:
             u = norm(x, self.use_quaternion, name="mlp_norm", **dtypes)
             u = nn.gelu(project(u, self.mlp_dim // 4, "mlp_in"))
             u = project(u, self.features, "mlp_out")
-            x = x + nn.Dropout(self.dropout)(u, deterministic=deterministic)
+            x = x + Dropout(self.dropout)(u, deterministic=deterministic)
         return x
 
 

@@ -16,6 +16,7 @@ from resonance_jax.array_typing import (
     Values,
 )
 from resonance_jax.layers.channels_first import ChannelConvolution, ChannelDense, per_channel
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops import recurrence
 from resonance_jax.ops._checks import check_choice
 from resonance_jax.ops._segments import check_lengths, check_segments
@@ -144,7 +145,7 @@ class CausalResonance(nn.Module):
         for gate in gates:
             y = y * nn.silu(gate)
         y = ChannelDense(self.features, name="out_proj", **dense)(y)
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype)
+        y = Dropout(self.dropout)(y, deterministic=deterministic).astype(x.dtype)
         y = y if self.channels_first else jnp.moveaxis(y, 0, -1)
         return y, CausalResonanceState(recent, resonators)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from resonance_jax.array_typing import RealSequence, SequenceMask
 from resonance_jax.layers import initializers
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops._checks import check_real_sequence
 from resonance_jax.ops.fourier import STRATEGIES, fast_length, select_bins
 from resonance_jax.ops.polar import from_polar
@@ -103,7 +104,7 @@ class ResonanceLayer(nn.Module):
         y = self._filter(x, k, weights, interference, mask)
         if mask is not None and (self.reference_length or self.selection == "continuous"):
             y = self._over_observed(x, y, mask)
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        y = Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
         return nn.LayerNorm(dtype=x.dtype, param_dtype=self.param_dtype)(x + y)
@@ -304,7 +305,7 @@ class MultiScaleResonance(nn.Module):
         ]
         dense = nn.Dense(self.features, dtype=x.dtype, param_dtype=self.param_dtype)
         y = dense(jnp.concatenate(bands, axis=-1))
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        y = Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
         return nn.LayerNorm(dtype=x.dtype, param_dtype=self.param_dtype)(x + y)

@@ -10,6 +10,7 @@ import numpy as np
 from resonance_jax.array_typing import Images
 from resonance_jax.layers import initializers
 from resonance_jax.layers.block import MixerBlock
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops._checks import check_choice
 from resonance_jax.ops.polar import from_polar
 from resonance_jax.ops.resonance import METHODS, UNSELECTED
@@ -63,7 +64,7 @@ class ResonanceLayer2D(nn.Module):
         x = jnp.asarray(x, self.dtype or x.dtype)
         self._check(x, mask)
         y = self._filter(x)
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        y = Dropout(self.dropout)(y, deterministic=deterministic)
         if not self.post_norm:
             return y
         return nn.LayerNorm(dtype=x.dtype, param_dtype=self.param_dtype)(x + y)

@@ -15,6 +15,7 @@ from resonance_jax.array_typing import (
     SequenceMask,
 )
 from resonance_jax.layers import initializers
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops._checks import check_mask, check_real_sequence
 from resonance_jax.ops.fourier import fast_length
 from resonance_jax.ops.polar import from_polar, to_polar
@@ -125,7 +126,7 @@ class ResonatorStack(nn.Module):
         spectrum = keep_component(_spectrum(dense(name="value")(x), n, mask), self.component)
         filtered = self._frequencies if self.form == "frequencies" else self._patterns
         y = _signal(filtered(spectrum, n), n)[..., :t, :].astype(x.dtype)
-        y = nn.Dropout(self.dropout)(dense(name="out")(y), deterministic=deterministic)
+        y = Dropout(self.dropout)(dense(name="out")(y), deterministic=deterministic)
         return y if mask is None else jnp.where(mask[..., None], y, 0)
 
     def _patterns(self, spectrum, n):

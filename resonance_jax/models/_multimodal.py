@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from resonance_jax.array_typing import Array
 from resonance_jax.layers.audio import ResonatorFilterBank
 from resonance_jax.layers.block import MixerBlock
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.embedding import HierarchicalEmbedding
 from resonance_jax.layers.resonance import ResonanceLayer
 from resonance_jax.models.vision import VisionConfig, VisionEncoder
@@ -140,7 +141,7 @@ class TextTower(nn.Module):
         else:
             table = nn.Embed(*size, name="table", **dtypes)
         x = table(jnp.where(mask, ids, 0))
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        x = Dropout(config.dropout)(x, deterministic=deterministic)
         blocks = Blocks(config, config.text_reference, name="blocks", **dtypes)
         return blocks(Tokens(x, mask), deterministic=deterministic)
 

@@ -10,6 +10,7 @@ from resonance_jax.array_typing import Array, ClassScores, FrameCounts, TokenVec
 from resonance_jax.layers.audio import LogMel, ResonatorFilterBank
 from resonance_jax.layers.block import ResonanceBlock
 from resonance_jax.layers.channels_first import ChannelDense, ChannelNorm
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.recurrence import CausalResonance
 from resonance_jax.ops._checks import check_choice, check_shape
 from resonance_jax.ops.filter_bank import FilterBankState, Frames
@@ -157,7 +158,7 @@ class ResonanceAudioNet(nn.Module):
         make: Any = _CausalBlock if config.causal else _make_block
         self.blocks = [make(config, name=f"layer_{i}", **dtypes) for i in range(config.num_layers)]
         self.norm = nn.LayerNorm(**dtypes)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.classifier = nn.Dense(config.num_classes, name="head", dtype=self.param_dtype)
 
     def __call__(
@@ -290,7 +291,7 @@ class _CausalBlock(nn.Module):
             u = ChannelNorm(self.param_dtype, name="mlp_norm")(x)
             gate, u = jnp.split(ChannelDense(2 * config.mlp_dim, name="mlp_in", **dtypes)(u), 2)
             u = ChannelDense(config.hidden_dim, name="mlp_out", **dtypes)(nn.silu(gate) * u)
-            x = x + nn.Dropout(config.dropout)(u, deterministic=deterministic).astype(x.dtype)
+            x = x + Dropout(config.dropout)(u, deterministic=deterministic).astype(x.dtype)
         return x, state
 
 

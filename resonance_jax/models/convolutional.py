@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from resonance_jax.array_typing import Array, ClassScores
 from resonance_jax.layers.audio import LogMel
+from resonance_jax.layers.dropout import Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,5 +103,5 @@ class ConvolutionalAudioNet(nn.Module):
         seen = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]
         total = jnp.sum(jnp.where(seen, x.mean(axis=2), 0), axis=1)
         x = total / jnp.maximum(lengths, 1)[:, None]
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        x = Dropout(config.dropout)(x, deterministic=deterministic)
         return nn.Dense(config.num_classes, name="head", dtype=self.param_dtype)(x)

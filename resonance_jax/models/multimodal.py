@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from resonance_jax.array_typing import Array
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.fusion import CrossModalResonance
 from resonance_jax.models._multimodal import (
     MODALITIES,
@@ -188,7 +189,7 @@ class MultimodalResonanceNet(nn.Module):
         start = nn.initializers.constant(math.log(config.temperature))
         self.log_temperature = self.param("log_temperature", start, (), self.param_dtype)
         if config.num_classes:
-            self.dropout = nn.Dropout(config.dropout)
+            self.dropout = Dropout(config.dropout)
             self.head = nn.Dense(config.num_classes, **wide)
 
     def make_encoder(self, name: str, dtypes: dict[str, Any]) -> nn.Module:

@@ -11,6 +11,7 @@ import numpy as np
 
 from resonance_jax.array_typing import Array
 from resonance_jax.layers.block import MixerBlock
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops._checks import check_mask
 
 HEADS = ("classify", "per_token", "regress")
@@ -180,13 +181,13 @@ class SequenceModel(nn.Module):
         dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         x, mask = self._stem(inputs, mask, dtypes)
         x = self._add_position(x, axis_name)
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        x = Dropout(config.dropout)(x, deterministic=deterministic)
         x = self._apply_blocks(x, mask, deterministic)
         x = before_head(x, mask)
         x = nn.LayerNorm(name="norm", **dtypes)(x)
         if config.head != "per_token":
             x = pool(x, mask, config.pooling, axis_name)
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        x = Dropout(config.dropout)(x, deterministic=deterministic)
         # Logits in the parameters' precision: a softmax of bfloat16 scores loses small differences.
         return nn.Dense(config.output_dim, name="head", dtype=self.param_dtype)(x)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from resonance_jax.array_typing import Array
 from resonance_jax.layers.block import ResonanceBlock
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.initializers import small_normal
 from resonance_jax.models.sequence_model import pool
 from resonance_jax.ops._checks import check_choice, check_shape
@@ -259,7 +260,7 @@ class ResonanceTimeSeriesNet(nn.Module):
         """The blocks' forecast, [b, h, c, q]."""
         config = self.config
         tokens, _ = self._mix_patches(x, observed, deterministic)
-        tokens = nn.Dropout(config.dropout)(tokens, deterministic=deterministic)
+        tokens = Dropout(config.dropout)(tokens, deterministic=deterministic)
         outputs = 1 if config.channels == "independent" else config.input_dim
         head = nn.Dense(
             config.pred_horizon * outputs * levels,
@@ -302,7 +303,7 @@ class ResonanceTimeSeriesNet(nn.Module):
         tokens, seen = self._mix_patches(x, observed, deterministic)
         pooled = pool(tokens, seen, "mean").reshape(len(x), -1, config.hidden_dim)
         pooled = pool(pooled, jnp.any(seen, axis=1).reshape(len(x), -1), "mean")
-        pooled = nn.Dropout(config.dropout)(pooled, deterministic=deterministic)
+        pooled = Dropout(config.dropout)(pooled, deterministic=deterministic)
         return nn.Dense(config.num_classes, name="head", dtype=self.param_dtype)(pooled)
 
     def make_block(self, name: str) -> nn.Module:

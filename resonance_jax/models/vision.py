@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from resonance_jax.array_typing import Array
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.resonance_2d import ResonanceBlock2D
 from resonance_jax.models.sequence_model import POOLINGS, pool
 from resonance_jax.ops._checks import check_choice
@@ -138,7 +139,7 @@ class VisionEncoder(nn.Module):
         inputs = jnp.asarray(inputs)
         _check_images(inputs, mask, config)
         x = self._stem(inputs, dtypes)
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        x = Dropout(config.dropout)(x, deterministic=deterministic)
         reference = _tokens(config.image_shape, config)
         width = config.hidden_dim
         for stage, blocks in enumerate(config.stages):
@@ -215,7 +216,7 @@ class ResonanceVisionNet(VisionEncoder):
         config = self.config
         x = self._features(inputs, mask, deterministic)
         x = pool(x.reshape(x.shape[0], -1, x.shape[-1]), None, config.pooling)
-        x = nn.Dropout(config.dropout)(x, deterministic=deterministic)
+        x = Dropout(config.dropout)(x, deterministic=deterministic)
         return nn.Dense(config.num_classes, name="head", dtype=self.param_dtype)(x)
 
 
