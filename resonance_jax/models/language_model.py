@@ -23,9 +23,11 @@ from resonance_jax.array_typing import (
 )
 from resonance_jax.layers.attention import CausalAttention
 from resonance_jax.layers.channels_first import ChannelDense, ChannelNorm, channel_product
+from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.embedding import HierarchicalEmbedding, HierarchicalSoftmax
 from resonance_jax.layers.fast_weights import FastWeightMemory
 from resonance_jax.layers.recurrence import COMPONENTS, METHODS, CausalResonance
+from resonance_jax.models.sequence_model import STACKED
 from resonance_jax.ops._checks import check_choice, check_shape, is_concrete
 
 MIXERS = ("resonance", "attention")
@@ -72,6 +74,12 @@ class LanguageModelConfig:
     """Steps of the key–value cache; resonance has no limit."""
     dropout: float = 0.0
     """Rate on the output of both branches of each block."""
+    scan_layers: bool = False
+    """Loop over the blocks, whose parameters and states are stacked (`sequence_model.stack_layers`): one block is
+    compiled, however many there are. Not with memory_layers, which are other blocks."""
+    rematerialize_blocks: bool = False
+    """Keep the inputs of blocks alone for the gradient, and compute the rest again. Without scan_layers XLA's scheduler
+    for CPUs may do that for all blocks at once, and save nothing."""
     dtype: str = "float32"
     """Of the products' factors; sums, norms and states are float32, and so are dense layers of fewer than 64 steps in
     all, a mixer's single step, and memory_layers: with bfloat16 a step differs from the whole text by its rounding."""
@@ -114,6 +122,11 @@ class LanguageModelConfig:
             raise ValueError(
                 f"memory_layers must lie in 0 .. {self.num_layers - 1}, got {self.memory_layers}."
             )
+        if self.scan_layers and self.memory_layers:
+            raise ValueError(
+                "scan_layers loops over blocks of one kind, and memory_layers are of another; got "
+                f"memory_layers={self.memory_layers}."
+            )
 
 
 class LanguageModel(nn.Module):
@@ -153,9 +166,12 @@ class LanguageModel(nn.Module):
             start = nn.initializers.normal(config.hidden_dim**-0.5)
             shape = config.vocab_size, config.hidden_dim
             self.table = self.param("embedding", start, shape, self.param_dtype)
+        names = (
+            [STACKED] if config.scan_layers else map("layer_{}".format, range(config.num_layers))
+        )
         self.blocks = [
-            _Block(config, layer, self.param_dtype, self.axis_name, name=f"layer_{layer}")
-            for layer in range(config.num_layers)
+            _Block(config, layer, self.param_dtype, self.axis_name, name=name)
+            for layer, name in enumerate(names)
         ]
         self.norm = ChannelNorm(self.param_dtype)
 
@@ -209,17 +225,20 @@ class LanguageModel(nn.Module):
 
     @nn.nowrap
     def initial_state(self, batch: int) -> Any:
-        """Returns the state of a model that has read nothing: one entry a layer."""
+        """Returns the state of a model that has read nothing: one entry a layer; stacked, with scan_layers."""
         mixers = [
             _make_mixer(self.config, layer, self.param_dtype, parent=None)
             for layer in range(self.config.num_layers)
         ]
-        return tuple(
+        states = tuple(
             mixer.initial_state((batch,), jnp.float32)
             if isinstance(mixer, FastWeightMemory)
             else mixer.initial_state(batch)
             for mixer in mixers
         )
+        if self.config.scan_layers:
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        return states
 
     def extend(
         self,
@@ -263,11 +282,30 @@ class LanguageModel(nn.Module):
         ids = jnp.asarray(ids, jnp.int32)
         rows = self._embed(ids)
         x = jnp.transpose(rows, (2, 0, 1)) * self.config.hidden_dim**0.5
+        x, state = self._apply_blocks(x, state, segments, lengths, deterministic)
+        return self.norm(x), state
+
+    def _apply_blocks(self, x, state, *given):
+        config = self.config
+
+        def apply(block, x, state):
+            return block(x, state, *given)
+
+        if config.rematerialize_blocks:
+            apply = nn.remat(apply, prevent_cse=not config.scan_layers)
+        if config.scan_layers:
+            scan = nn.scan(
+                apply,
+                variable_axes={True: 0},
+                split_rngs={"params": True, "dropout": True},
+                length=config.num_layers,
+            )
+            return scan(self.blocks[0], x, state)
         states = []
         for block, before in zip(self.blocks, state or (None,) * len(self.blocks), strict=True):
-            x, after = block(x, before, segments, lengths, deterministic)
+            x, after = apply(block, x, before)
             states.append(after)
-        return self.norm(x), tuple(states)
+        return x, tuple(states)
 
     def _embed(self, ids):
         if self.config.num_frequent:
@@ -339,7 +377,7 @@ class _Block(nn.Module):
             gate, u = jnp.split(u, 2)
             u = nn.silu(gate) * u
             u = ChannelDense(config.hidden_dim, name="mlp_out", **dtypes)(u)
-            x = x + nn.Dropout(config.dropout)(u, deterministic=deterministic)
+            x = x + Dropout(config.dropout)(u, deterministic=deterministic)
         return x, state
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from resonance_jax.models.baselines import FNetConfig, make_model
 from resonance_jax.models.causal_net import CausalNetConfig
+from resonance_jax.models.language_model import LanguageModel, LanguageModelConfig
 from resonance_jax.models.long_context import LongContextConfig
 from resonance_jax.models.resonance_net import ResonanceNetConfig
 from resonance_jax.models.sequence_model import stack_layers, unstack_layers
@@ -107,11 +108,12 @@ def test_twelve_looped_layers_are_no_more_to_compile_than_two():
 
 def test_stacked_biases_do_not_decay():
     config = dataclasses.replace(KINDS["resonance"], scan_layers=True)
-    params: Any = jax.jit(make_model(config).init)(jax.random.key(0), X)["params"]
-    params = jax.tree.map(jnp.ones_like, params)
+    shapes: Any = jax.eval_shape(make_model(config).init, jax.random.key(0), X)["params"]
+    params: Any = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
     optimizer = make_optimizer(TrainConfig(weight_decay=0.5, learning_rate=0.1), 10)
-    zero = jax.tree.map(jnp.zeros_like, params)
-    updates: Any = optimizer.update(zero, optimizer.init(params), params)[0]
+    update = jax.jit(lambda params: optimizer.update(zero, optimizer.init(params), params)[0])
+    zero = jax.tree.map(np.zeros_like, params)
+    updates = update(params)
     layers = updates["layers"]["block"]
     assert not np.any(layers["gate"]["bias"]) and not np.any(layers["mlp_norm"]["scale"])
     assert np.all(np.asarray(layers["gate"]["kernel"]) < 0)
@@ -126,9 +128,47 @@ def test_spectra_of_looped_layers_are_read_one_by_one():
     assert [spectrum.name.split("/")[0] for spectrum in spectra] == ["layer_0", "layer_1"]
 
 
+@pytest.mark.parametrize("mixer", ["resonance", "attention"])
+def test_a_language_model_in_a_loop_reads_and_learns_as_its_blocks_do(mixer, quick_compile):
+    shape: Any = dict(
+        vocab_size=11, hidden_dim=8, num_layers=3, mlp_dim=8, num_heads=2, max_length=16
+    )
+    config = LanguageModelConfig(**shape, num_resonators=3, mixer=mixer, method="fft")
+    looped = dataclasses.replace(config, scan_layers=True)
+    again = dataclasses.replace(looped, rematerialize_blocks=True)
+    ids = np.random.default_rng(1).integers(0, 11, (2, 12))
+    variables: Any = jax.jit(LanguageModel(config).init)(jax.random.key(0), ids[:, :1])
+    stacked = {"params": stack_layers(variables["params"])}
+    chex.assert_trees_all_equal_shapes(
+        jax.eval_shape(LanguageModel(looped).init, jax.random.key(0), ids), stacked
+    )
+
+    def read(config, variables, part, state):
+        return LanguageModel(config).apply(variables, part, state, method="extend")
+
+    def learn(config, variables):
+        model: Any = LanguageModel(config)
+        losses = lambda v: model.apply(v, ids, np.roll(ids, -1, axis=1), method="losses")[0]  # noqa: E731
+        return jax.grad(lambda v: jnp.mean(losses(v)))(variables)["params"]
+
+    read, learn = (jax.jit(function, static_argnums=0) for function in (read, learn))
+    states, state = (LanguageModel(c).initial_state(2) for c in (config, looped))
+    for part in (ids[:, :6], ids[:, 6:]):
+        expected, states = read(config, variables, part, states)
+        logits, state = read(looped, stacked, part, state)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(
+        state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), rtol=1e-4, atol=1e-5
+    )
+    expected = stack_layers(learn(config, variables))
+    chex.assert_trees_all_close(learn(again, stacked), expected, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.error_message
 def test_what_cannot_be_looped_or_stacked_is_refused():
     with pytest.raises(ValueError, match="scan_layers and rematerialize_blocks are not for this"):
         LongContextConfig(input_dim=1, output_dim=2, scan_layers=True)
+    with pytest.raises(ValueError, match="scan_layers loops over blocks of one kind"):
+        LanguageModelConfig(scan_layers=True, memory_layers=(1,))
     with pytest.raises(ValueError, match="expected layer_0, layer_1, … among head"):
         stack_layers({"head": {}})
