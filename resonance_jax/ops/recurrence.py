@@ -13,6 +13,7 @@ References:
     Gu, Gupta, Goel, Ré, On the Parameterization and Initialization of Diagonal State Space Models, arXiv:2206.11893.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -86,9 +87,14 @@ def ring_bank(
         raise ValueError(
             f"expected 0 < min_radius <= max_radius < 1, got {min_radius} and {max_radius}."
         )
-    shape = num_heads, num_resonators
+    return _draw_bank(key, (num_heads, num_resonators), (min_radius**2, max_radius**2), max_phase)
+
+
+@partial(jax.jit, static_argnums=1)
+def _draw_bank(key, shape, areas, max_phase) -> ResonatorBank:
+    # One program: each operation would be compiled on its own outside of jit, in seconds.
     radius_key, phase_key = jax.random.split(key)
-    area = jax.random.uniform(radius_key, shape, minval=min_radius**2, maxval=max_radius**2)
+    area = jax.random.uniform(radius_key, shape, minval=areas[0], maxval=areas[1])
     phase = jax.random.uniform(phase_key, shape, maxval=max_phase)
     ones = jax.lax.complex(jnp.ones_like(phase), jnp.zeros_like(phase))
     return normalize(ResonatorBank(jnp.log(-0.5 * jnp.log(area)), phase, ones))
