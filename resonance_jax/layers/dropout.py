@@ -3,6 +3,7 @@
 import flax.linen as nn
 
 from resonance_jax.array_typing import AnyInexact
+from resonance_jax.ops._checks import check_rate
 from resonance_jax.ops.dropout import dropout
 
 
@@ -19,7 +20,12 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: AnyInexact, *, deterministic: bool) -> AnyInexact:
-        """Returns x [*s] with zeros, or as it is where deterministic."""
+        """Returns x [*s] with zeros, or as it is where deterministic.
+
+        Raises:
+            ValueError: if the rate is not in [0, 1), deterministic or not.
+        """
+        check_rate("rate", self.rate)
         if deterministic or self.rate == 0:
             return x
         return dropout(self.make_rng("dropout"), x, self.rate)

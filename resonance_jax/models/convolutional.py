@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from resonance_jax.array_typing import Array, ClassScores
 from resonance_jax.layers.audio import LogMel
 from resonance_jax.layers.dropout import Dropout
+from resonance_jax.ops._checks import check_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,7 @@ class ConvolutionalAudioConfig:
             raise ValueError(
                 f"num_classes and each of widths must be at least 1, got {self.num_classes} and {self.widths}."
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
+        check_rate("dropout", self.dropout)
 
 
 class ConvolutionalAudioNet(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from resonance_jax.array_typing import Array
 from resonance_jax.layers.block import MixerBlock
 from resonance_jax.layers.dropout import Dropout
-from resonance_jax.ops._checks import check_mask
+from resonance_jax.ops._checks import check_mask, check_rate
 
 HEADS = ("classify", "per_token", "regress")
 POOLINGS = ("mean", "max", "mean_max")
@@ -64,8 +64,7 @@ class SequenceConfig:
         for name in ("mlp_dim", "patch_stride", "vocab_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
+        check_rate("dropout", self.dropout)
         for name, choices in (("head", HEADS), ("pooling", POOLINGS), ("position", POSITIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(

@@ -14,7 +14,7 @@ from resonance_jax.layers.block import ResonanceBlock
 from resonance_jax.layers.dropout import Dropout
 from resonance_jax.layers.initializers import small_normal
 from resonance_jax.models.sequence_model import pool
-from resonance_jax.ops._checks import check_choice, check_shape
+from resonance_jax.ops._checks import check_choice, check_rate, check_shape
 from resonance_jax.ops.forecast import (
     WindowStatistics,
     continue_periodically,
@@ -96,8 +96,7 @@ class TimeSeriesConfig:
         check_choice("normalization", self.normalization, NORMALIZATIONS)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
         check_choice("channels", self.channels, CHANNELS)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
+        check_rate("dropout", self.dropout)
         self._check_paths()
         self._check_heads()
 

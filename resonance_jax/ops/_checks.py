@@ -22,6 +22,12 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}.")
 
 
+def check_rate(name: str, rate: float) -> None:
+    """Requires a probability below 1."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {rate}.")
+
+
 def check_quaternions(name: str, q) -> jax.Array:
     """Returns q as an array; requires real floating point with a last axis of 4."""
     q = jnp.asarray(q)

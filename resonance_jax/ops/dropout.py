@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resonance_jax.array_typing import AnyInexact
+from resonance_jax.ops._checks import check_rate
 
 
 def dropout(key: jax.Array, x: AnyInexact, rate: float) -> AnyInexact:
@@ -12,8 +13,9 @@ def dropout(key: jax.Array, x: AnyInexact, rate: float) -> AnyInexact:
 
     With u uniform over {0, …, 2¹⁶ − 1}, drawn for each number on its own, and m = round(2¹⁶ · rate):
         y = x / (1 − p) where u ≥ m, else 0,    p = m / 2¹⁶.
-    p is within 2⁻¹⁷ of the rate; the division is by 1 − p exactly. Flax's module draws 32 bits a number; on a CPU,
-    where that is a fifth of a training step, half of them take half of the time (benchmarks/training.py).
+    p is within 2⁻¹⁷ of the rate, and the division, in float32 or wider, is by 1 − p. Flax's module draws 32 bits a
+    number. Masks are a fifth of a training step on a CPU (benchmarks/training.py); half of the bits take 20 ms for a
+    mask of 4M numbers in place of 54, with the gradient 40 in place of 76.
 
     Args:
         key: a key of `jax.random`.
@@ -22,7 +24,7 @@ def dropout(key: jax.Array, x: AnyInexact, rate: float) -> AnyInexact:
     Returns:
         y [*s], in x's dtype. Numbers set to zero, NaN among them, have gradient zero.
     Raises:
-        ValueError: if the rate is not in [0, 1).
+        ValueError: if the rate is not in [0, 1), or x is neither real nor complex floating point.
     References:
         Srivastava et al., Dropout, JMLR 15 (2014).
 
@@ -30,13 +32,16 @@ def dropout(key: jax.Array, x: AnyInexact, rate: float) -> AnyInexact:
     >>> dropout(jax.random.key(0), jnp.ones(6), 0.5).tolist()
     [0.0, 2.0, 0.0, 2.0, 0.0, 0.0]
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout: rate must be in [0, 1), got {rate}.")
-    threshold = min(round(rate * 2**16), 2**16 - 1)
+    check_rate("rate", rate)
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise ValueError(f"x must be real or complex floating point, got {x.dtype}; cast it first.")
+    threshold = min(round(float(rate) * 2**16), 2**16 - 1)
     # Along the last axis, so that an array sharded along the others draws its own part.
     length = x.shape[-1] if x.ndim else 1
     words = jax.random.bits(key, (*x.shape[:-1], -(-length // 2)), jnp.uint32)
     halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
-    halves = halves.reshape(*x.shape[:-1], -1)[..., :length].reshape(x.shape)
+    halves = halves.reshape(*x.shape[:-1], 2 * words.shape[-1])[..., :length].reshape(x.shape)
     keep = halves >= np.uint16(threshold)
-    return jnp.where(keep, x * (2**16 / (2**16 - threshold)), jnp.zeros_like(x))
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.where(keep, wide * (2**16 / (2**16 - threshold)), 0).astype(x.dtype)

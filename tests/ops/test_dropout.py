@@ -1,15 +1,15 @@
-"""Laws and values of ops/dropout.py, and of the module around it."""
+"""Laws and values of ops/dropout.py."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
-from resonance_jax.layers.dropout import Dropout
 from resonance_jax.ops.dropout import dropout
 
-SHAPES = ((), (1,), (7,), (3, 1, 2), (2, 5, 3))
+SHAPES = ((), (1,), (7,), (3, 1, 2), (2, 5, 3), (0, 5), (2, 0))
 
 
 def twin(key, x, rate):
@@ -17,7 +17,7 @@ def twin(key, x, rate):
     x = np.atleast_1d(x)
     words = jax.random.bits(key, (*x.shape[:-1], (x.shape[-1] + 1) // 2), jnp.uint32)
     halves = np.stack([np.asarray(words) & 0xFFFF, np.asarray(words) >> 16], axis=-1)
-    draws = halves.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]] / 2**16
+    draws = halves.reshape(*x.shape[:-1], 2 * words.shape[-1])[..., : x.shape[-1]] / 2**16
     probability = round(rate * 2**16) / 2**16
     return np.where(draws < probability, 0, x / (1 - probability))
 
@@ -64,17 +64,27 @@ def test_dtype_is_kept_and_the_mask_is_of_the_key_alone(dtype):
     assert bool((dropout(jax.random.key(5), x, 0.5) != y).any())
 
 
-def test_module_draws_while_training_alone():
-    x = jnp.ones((3, 8))
-    layer = Dropout(0.5)
-    np.testing.assert_array_equal(layer.apply({}, x, deterministic=True), x)
-    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, deterministic=False), x)
-    first, again, other = (
-        np.asarray(layer.apply({}, x, deterministic=False, rngs={"dropout": jax.random.key(seed)}))
-        for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert np.any(first == 0) and np.any(first == 2) and np.any(first != other)
+def test_float64_and_its_gradient(x64):
+    for dtype in (np.float64, np.complex128):
+        assert dropout(jax.random.key(0), jnp.ones(3, dtype), 0.5).dtype == dtype
+    x = np.random.default_rng(0).standard_normal((3, 5))
+    check_grads(lambda x: dropout(jax.random.key(1), x, 0.3), (x,), order=2)
+
+
+def test_narrow_numbers_are_divided_before_they_are_rounded():
+    x = jnp.arange(1.0, 257.0)
+    found = np.asarray(dropout(jax.random.key(0), x.astype(jnp.bfloat16), 0.1), np.float32)
+    wide = np.asarray(dropout(jax.random.key(0), x, 0.1))
+    np.testing.assert_array_equal(found, wide.astype(jnp.bfloat16).astype(np.float32))
+
+
+def test_rows_mapped_draw_by_their_keys():
+    keys, x = jax.random.split(jax.random.key(0), 4), jnp.ones((4, 6))
+    mapped = jax.jit(jax.vmap(lambda key, row: dropout(key, row, 0.5)))(keys, x)
+    for key, row in zip(keys, mapped, strict=True):
+        np.testing.assert_array_equal(row, dropout(key, x[0], 0.5))
+    same = jax.vmap(lambda row: dropout(keys[0], row, 0.5))(x)
+    np.testing.assert_array_equal(same, jnp.broadcast_to(same[0], same.shape))
 
 
 @pytest.mark.error_message
@@ -82,3 +92,9 @@ def test_module_draws_while_training_alone():
 def test_rate_outside_is_refused(rate):
     with pytest.raises(ValueError, match=r"rate must be in \[0, 1\), got"):
         dropout(jax.random.key(0), jnp.ones(3), rate)
+
+
+@pytest.mark.error_message
+def test_integers_are_refused():
+    with pytest.raises(ValueError, match="must be real or complex floating point, got int32"):
+        dropout(jax.random.key(0), jnp.arange(3, dtype=jnp.int32), 0.5)
