@@ -52,11 +52,9 @@ test-plain: $(STAMP)
 # Every shape and dtype checked at run time, on the newest JAX where there is a Python for it, else on the oldest.
 # jaxtyping raises its TypeError before our ValueError, hence without the tests of our messages. The examples of docstrings,
 # the experiments, claims, command line, whole runs with their reports, and readers of data, which know no JAX, run in the
-# plain pass alone; so do blocks in a loop, whose types are those of the blocks; and of a test with many cases the first,
-# where types hold in the others as well.
+# plain pass alone; and of a test with many cases the first, where types hold in the others as well.
 TYPED := tests/ops tests/layers tests/models $(addprefix tests/training/test_,checkpoint.py language.py losses.py \
-  optimizer.py sharding.py step.py) --ignore=tests/models/test_scanned_layers.py \
-  --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end" --first-case
+  optimizer.py sharding.py step.py) --jaxtyping-packages=resonance_jax,beartype.beartype -m "not error_message and not slow_process and not end_to_end" --first-case
 
 # Prints the path of a Python that runs and can make an environment, the newest supported first.
 FIND_NEWEST = for name in python3.13 python3.12; do \

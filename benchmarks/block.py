@@ -195,5 +195,5 @@ def draw(values: dict[str, Any]) -> Figure:
             ]
             axes.loglog(*zip(*points, strict=True), color=color, label=name, marker=".")
         axes.set(xlabel="length n", title=title)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure

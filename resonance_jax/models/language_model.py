@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import dtypes
 
 from resonance_jax.array_typing import (
     ClassScores,
@@ -28,7 +29,7 @@ from resonance_jax.layers.embedding import HierarchicalEmbedding, HierarchicalSo
 from resonance_jax.layers.fast_weights import FastWeightMemory
 from resonance_jax.layers.recurrence import COMPONENTS, METHODS, CausalResonance
 from resonance_jax.models.sequence_model import STACKED
-from resonance_jax.ops._checks import check_choice, check_shape, is_concrete
+from resonance_jax.ops._checks import check_choice, check_rate, check_shape, is_concrete
 
 MIXERS = ("resonance", "attention")
 
@@ -76,7 +77,8 @@ class LanguageModelConfig:
     """Rate on the output of both branches of each block."""
     scan_layers: bool = False
     """Loop over the blocks, whose parameters and states are stacked (`sequence_model.stack_layers`): one block is
-    compiled, however many there are. Not with memory_layers, which are other blocks."""
+    compiled, however many there are. Not with memory_layers, which are other blocks. The same seed starts from other
+    values. To generate, take the model without it and `unstack_layers`: a loop copies its states at every step."""
     rematerialize_blocks: bool = False
     """Keep the inputs of blocks alone for the gradient, and compute the rest again. Without scan_layers XLA's scheduler
     for CPUs may do that for all blocks at once, and save nothing."""
@@ -111,8 +113,7 @@ class LanguageModelConfig:
             raise ValueError(
                 f"num_frequent must be below vocab_size = {self.vocab_size}, got {self.num_frequent}."
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
+        check_rate("dropout", self.dropout)
         for name, choices in (
             ("mixer", MIXERS), ("component", COMPONENTS), ("method", METHODS),
             ("dtype", ("float32", "bfloat16", "float64")),
@@ -282,6 +283,9 @@ class LanguageModel(nn.Module):
         ids = jnp.asarray(ids, jnp.int32)
         rows = self._embed(ids)
         x = jnp.transpose(rows, (2, 0, 1)) * self.config.hidden_dim**0.5
+        # The dtype that the branches' sums have, from the first block on: a loop carries one.
+        wide = jnp.promote_types(jnp.promote_types(x.dtype, jnp.float32), self.config.dtype)
+        x = x.astype(dtypes.canonicalize_dtype(wide))
         x, state = self._apply_blocks(x, state, segments, lengths, deterministic)
         return self.norm(x), state
 
