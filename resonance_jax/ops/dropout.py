@@ -14,8 +14,7 @@ def dropout(key: jax.Array, x: AnyInexact, rate: float) -> AnyInexact:
     With u uniform over {0, …, 2¹⁶ − 1}, drawn for each number on its own, and m = round(2¹⁶ · rate):
         y = x / (1 − p) where u ≥ m, else 0,    p = m / 2¹⁶.
     p is within 2⁻¹⁷ of the rate, and the division, in float32 or wider, is by 1 − p. Flax's module draws 32 bits a
-    number. Masks are a fifth of a training step on a CPU (benchmarks/training.py); half of the bits take 20 ms for a
-    mask of 4M numbers in place of 54, with the gradient 40 in place of 76.
+    number; half of them take 20 ms for a mask of 4M numbers on two CPU cores in place of 54 (benchmarks/README.md).
 
     Args:
         key: a key of `jax.random`.
