@@ -25,8 +25,9 @@ times worse in a quick run beside other work (78 % of the machine), and 1.28 tim
 class Record:
     """Rows and targets of one benchmark, in a file that is written as they come.
 
-    Until `finish` the file's name ends in ".partial". Rows that `measure` took, in a run of the same clean commit,
-    versions and flags on the same device that was interrupted, are not measured again.
+    Until `finish` the file's name ends in ".partial". What a run of the same clean commit, versions and flags on the
+    same device measured before it was interrupted is not measured again: rows of `measure`, and of `time` where all
+    cases of a key have one ("calls_s", the seconds of each call, are in the partial file alone).
 
     Attributes:
         quick: measure fewer sizes, with fewer repeats.
@@ -68,7 +69,13 @@ class Record:
         Returns:
             The cases by name.
         """
-        time_interleaved(cases)
+        earlier = {row["name"]: row for row in self._earlier if row.items() >= key.items()}
+        if all(case.left_out or "calls_s" in earlier.get(case.name, ()) for case in cases):
+            for case in (case for case in cases if not case.left_out):
+                case.seconds = earlier[case.name]["calls_s"]
+                case.info["resident_bytes"] = earlier[case.name].get("resident_bytes")
+        else:
+            time_interleaved(cases)
         by_name = {case.name: case for case in cases}
         title = ", ".join(f"{name} {value}" for name, value in key.items())
         print(
@@ -79,6 +86,8 @@ class Record:
             times = ratio(case, by_name[reference])
             if times is not None:
                 row["times_reference"] = round(times, 3)
+            if case.seconds:
+                row["calls_s"] = case.seconds
             self.values["rows"].append(row)
             print(_line(row), flush=True)
         self._write(self._partial)
@@ -119,6 +128,8 @@ class Record:
 
     def finish(self, draw: Callable[[dict[str, Any]], Figure] | None) -> None:
         """Writes the whole file, removes the partial one, and draws the picture beside it."""
+        for row in self.values["rows"]:
+            row.pop("calls_s", None)
         self._write(self.path)
         self._partial.unlink(missing_ok=True)
         if draw is not None:

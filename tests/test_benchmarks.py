@@ -75,3 +75,44 @@ print("done")
 def test_only_what_is_worse_on_the_same_device_fails():
     done = command("-c", COMPARISON)
     assert done.stdout.strip() == "done", done.stderr
+
+
+INTERRUPTED = """
+import tempfile
+from pathlib import Path
+from benchmarks import harness
+from benchmarks.timing import Case
+
+harness.environment = lambda: dict.fromkeys(
+    ("commit", "versions", "xla_flags", "platform", "device", "cores"), "same"
+)
+harness.limits = dict
+calls = []
+
+def timed(path, key, *names):
+    calls.clear()
+    record = harness.Record(path, quick=False)
+    cases = [Case(name, lambda name=name: calls.append(name), 2) for name in names]
+    seconds = {n: c.seconds for n, c in record.time(key, cases, names[0]).items()}
+    return record, seconds, set(calls)
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "file.json"
+    record, first, ran = timed(path, {"n": 1}, "a", "b")
+    assert ran == {"a", "b"} and not path.exists()
+    record, again, ran = timed(path, {"n": 1}, "a", "b")
+    assert not ran and again == first
+    record, _, ran = timed(path, {"n": 2}, "a", "b")  # of another size
+    assert ran == {"a", "b"}
+    record, _, ran = timed(path, {"n": 2}, "a", "c")  # one is new: they take turns
+    assert ran == {"a", "c"}
+    record.finish(None)
+    assert "calls_s" not in path.read_text() and "median_ms" in path.read_text()
+    assert timed(path, {"n": 2}, "a", "c")[2] == {"a", "c"}  # what is finished is not taken over
+print("done")
+"""
+
+
+def test_what_an_interrupted_run_timed_is_not_timed_again():
+    done = command("-c", INTERRUPTED)
+    assert done.stdout.strip().endswith("done"), done.stderr
