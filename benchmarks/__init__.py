@@ -15,6 +15,7 @@ NAMES = (
     "quaternion",
     "vocabulary",
     "long_context",
+    "flash",
 )
-UNCHECKED = ("methods", "complexity", "long_context")
+UNCHECKED = ("methods", "complexity", "long_context", "flash")
 """Left out of --check without names: they compare nothing with a rival, or not at quick sizes."""

@@ -1,0 +1,135 @@
+"""For a GPU: resonance in bfloat16 beside a copy of its input, and beside flash attention at 256 to 256K steps.
+
+x [b, n, 1024] in bfloat16. Beside the copy: 2²⁸ numbers, 64 of the frequencies, the lowest, and spread. Beside
+attention: 2¹⁸ steps in rows of each length, 16 heads of 64 by cuDNN (Dao, arXiv:2307.08691, in its form), whose
+queries, keys and values are all x, both ways and causal; resonance of 64 frequencies, and causal chunks of 16 heads of
+16 resonators, channels first. "forward+backward" returns the output and the gradients in x and the weights. Attention
+is not timed where the length before says that it would take more than 20 s. On a CPU the sizes are small and attention
+is XLA's: that shows that the benchmark runs, and nothing else.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.block import level_at
+from benchmarks.harness import Record
+from benchmarks.timing import Case, compiled_case, ratio
+from resonance_jax.ops import recurrence
+from resonance_jax.ops.fourier import select_bins
+from resonance_jax.ops.resonance import resonate
+
+FEATURES, HEADS, BINS, RESONATORS = 1024, 16, 64, 16
+LENGTHS = (256, 1024, 4096, 16384, 65536, 262144)
+PASSES = ("forward", "forward+backward")
+COPIED = (4096, 65536)
+LIMIT = 20.0
+WANTED = {1024: 1.0, 16384: 10.0, 262144: 100.0}
+CAUSAL = {16384: 5.0}
+
+
+def on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def normal(*shape: int) -> jax.Array:
+    """Normal numbers, made on the device: gigabytes would take long from the host."""
+    return jax.jit(partial(jax.random.normal, shape=shape, dtype=jnp.bfloat16))(jax.random.key(0))
+
+
+def filter_weights() -> jax.Array:
+    parts = np.random.default_rng(0).standard_normal((2, BINS, FEATURES), np.float32)
+    return jax.lax.complex(*jnp.asarray(parts))
+
+
+def with_gradients(function: Callable, x: Any, weights: Any) -> Any:
+    """The output, and the gradients of half its squared norm."""
+    y, pull = jax.vjp(function, x, weights)
+    return y, pull(y)
+
+
+def timed(name: str, function: Callable, arguments: tuple, repeats: int) -> list[Case]:
+    """A case of each pass of function(x, weights)."""
+    programs = function, partial(with_gradients, function)
+    return [
+        compiled_case(f"{name} | {which}", program, arguments, repeats, dtype="bfloat16")
+        for which, program in zip(PASSES, programs, strict=True)
+    ]
+
+
+def resonance(n: int, strategy: str) -> Callable:
+    return partial(resonate, bins=select_bins(n // 2 + 1, BINS, strategy))
+
+
+def attention(x: jax.Array, causal: bool) -> jax.Array:
+    heads = x.reshape(*x.shape[:2], HEADS, -1)
+    how = "xla" if on_cpu() else "cudnn"
+    y = jax.nn.dot_product_attention(heads, heads, heads, is_causal=causal, implementation=how)
+    return y.reshape(x.shape)
+
+
+def beside_copy(record: Record, n: int, numbers: int, repeats: int) -> None:
+    """Times resonance and a copy of the same x."""
+    arguments = normal(max(1, numbers // (n * FEATURES)), n, FEATURES), filter_weights()
+    copy = compiled_case("copy", lambda x, _: x * jnp.bfloat16(1.01), arguments, repeats)
+    cases = [copy]
+    for strategy in ("low", "uniform"):
+        cases += timed(f"{strategy} bins", resonance(n, strategy), arguments, repeats)
+    case = record.time({"n": n, "numbers": arguments[0].size}, cases, "copy")
+    for strategy in ("low", "uniform"):
+        for which, limit in zip(PASSES, (2.0, 5.0), strict=True):
+            what = f"n = {n}: {strategy} bins / copy, {which}"
+            found = ratio(case[f"{strategy} bins | {which}"], copy)
+            record.target(what, found, at_most=None if on_cpu() else limit, better="lower")
+
+
+def beside_attention(n: int, steps: int, repeats: int, too_long: str) -> list[Case]:
+    """Resonance and attention on rows of one length; attention only if it is not too long."""
+    x = normal(max(1, steps // n), n, FEATURES)
+    bank = recurrence.ring_bank(jax.random.key(0), HEADS, RESONATORS)
+
+    def causal(x: jax.Array, bank: Any) -> Any:
+        return recurrence.chunked(x, bank, channels_first=True)[0]
+
+    cases = timed("resonance", resonance(n, "low"), (x, filter_weights()), repeats)
+    cases += timed("causal resonance", causal, (jnp.moveaxis(x, -1, 0), bank), repeats)
+    for name, is_causal in (("attention", False), ("causal attention", True)):
+        if too_long:
+            cases += [Case(f"{name} | {p}", lambda: None, 0, left_out=too_long) for p in PASSES]
+        else:
+            function = lambda x, _, is_causal=is_causal: attention(x, is_causal)  # noqa: E731
+            cases += timed(name, function, (x, ()), repeats)
+    return cases
+
+
+def run(record: Record) -> None:
+    """Times all of it; on a CPU at small sizes."""
+    small = record.quick or on_cpu()
+    if on_cpu():
+        print("On a CPU at small sizes, with XLA's attention: these ratios say nothing of a GPU.")
+    repeats = 3 if small else 11
+    for n in COPIED[:1] if small else COPIED:
+        beside_copy(record, n, 2**22 if small else 2**28, repeats)
+    gains: dict[int, float] = {}
+    too_long = ""
+    for n in LENGTHS[:2] if small else LENGTHS:
+        cases = beside_attention(n, 2**11 if small else 2**18, repeats, too_long)
+        case = record.time({"n": n}, cases, "resonance | forward")
+        for prefix, limits in (("", WANTED), ("causal ", CAUSAL)):
+            for which in PASSES:
+                rival, ours = (f"{prefix}{name} | {which}" for name in ("attention", "resonance"))
+                gain = ratio(case[rival], case[ours])
+                what = f"n = {n}: {prefix}attention / {prefix}resonance, {which}"
+                limit = None if on_cpu() else limits.get(n)
+                record.target(what, gain, at_least=limit, better="higher")
+                if not prefix and which == "forward" and gain is not None:
+                    gains[n] = gain
+        last = case[f"attention | {PASSES[1]}"]
+        if last.seconds and 4 * float(np.median(last.seconds)) > LIMIT:
+            too_long = f"4 times the {np.median(last.seconds):.0f} s of the length before"
+    record.values["level_at"] = level_at(gains)
+    print(f"resonance and attention are level at n = {record.values['level_at']}")
