@@ -3,9 +3,9 @@
 As in `train`: AdamW by groups, clipping, an average of the weights, checks for what is not finite. ResonanceNet: four
 layers of width 256, 64 frequencies that mix, on 16 series of 1,024 samples, augmented; LanguageModel: four layers of
 width 256 on 16 windows of 512 bytes with resets. "loss" is the forward pass, "gradients" value and gradients of
-all parameters, "step" the whole step on one batch, four times; "loop" as many steps with their batches drawn, and
-waited for at the end, as a run does; "batches" draws them alone. What a step takes beyond its gradients is the
-optimizer, the average and the checks; what a loop takes beyond its steps is the host.
+all parameters, each also without dropout; "step" the whole step on one batch, four times; "loop" as many steps with
+their batches drawn, and waited for at the end, as a run does; "batches" draws them alone. What a step takes beyond its
+gradients is the optimizer, the average and the checks; what a loop takes beyond its steps is the host.
 """
 
 from collections.abc import Iterator
@@ -72,15 +72,18 @@ def cases_of(name: str, repeats: int) -> list[Case]:
     batch = next(batches)
     program = train_step.lower(state, batch).compile()
 
-    def loss(params: Any) -> Any:
+    def loss(params: Any, deterministic: bool = False) -> Any:
         outputs, _ = state.apply_fn(
             {"params": params, **state.collections},
             batch["inputs"],
-            deterministic=False,
+            deterministic=deterministic,
             rngs={"dropout": state.rng},
             mutable=list(state.collections),
         )
         return state.loss_fn(outputs, batch)[0]
+
+    def without(params: Any) -> Any:
+        return loss(params, deterministic=True)
 
     held = [jax.tree.map(jnp.copy, state)]  # each step takes the arrays of the one before
 
@@ -93,7 +96,11 @@ def cases_of(name: str, repeats: int) -> list[Case]:
 
     return [
         compiled_case("loss", loss, (state.params,), repeats),
+        compiled_case("loss, no dropout", without, (state.params,), repeats),
         compiled_case("gradients", jax.value_and_grad(loss), (state.params,), repeats),
+        compiled_case(
+            "gradients, no dropout", jax.value_and_grad(without), (state.params,), repeats
+        ),
         Case(f"step × {STEPS}", lambda: steps(None), repeats),
         Case(f"loop × {STEPS}", lambda: steps(batches), repeats),
         Case(f"batches × {STEPS}", lambda: [next(batches) for _ in range(STEPS)], repeats),
@@ -106,6 +113,12 @@ def run(record: Record) -> None:
         cases = cases_of(name, 3 if record.quick else 5)
         case = record.time({"model": name}, cases, "gradients")
         step, loop = case[f"step × {STEPS}"], case[f"loop × {STEPS}"]
+        without = case["gradients, no dropout"]
+        record.target(
+            f"{name}: gradients / without dropout",
+            ratio(case["gradients"], without),
+            better="lower",
+        )
         record.target(f"{name}: loop / steps", ratio(loop, step), at_most=1.05)
         whole = ratio(step, case["gradients"])
         whole = None if whole is None else whole / STEPS
