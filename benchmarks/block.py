@@ -5,9 +5,11 @@ the training step of four blocks on a mean square (value and gradients of all pa
 "straightforward" has rfft → gather → weigh → scatter → irfft where ours has `resonate`; the two are compared before
 they are timed. "resonance, computed again" is a loop over the blocks that keeps the input of each alone, from which
 the gradient computes the rest a second time (`scan_layers` and `rematerialize_blocks` of a model). From n = 4096 on
-attention takes 512 queries at a time (its scores would need 4 GiB a block and more) and is timed once. Memory is what
-XLA plans beside arguments and outputs. "level_at" is the length where the forward passes of resonance and Transformer
-take the same time, on logarithms; null if there is none among those measured.
+attention takes 512 queries at a time (its scores would need 4 GiB a block and more) and is timed three times.
+"PyTorch Transformer" is its encoder layer of the same sizes, with the fused attention that it has for CPUs. Forward
+passes take turns among themselves, and so do training steps: what ran right after one of those took longer. Memory is
+what XLA plans beside arguments and outputs. "level_at" is the length where the forward passes of resonance and
+Transformer take the same time, on logarithms; null if there is none among those measured.
 """
 
 import itertools
@@ -22,7 +24,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness import Record
 from benchmarks.resonance import straightforward
-from benchmarks.timing import Case, compiled_case, ratio
+from benchmarks.timing import Case, absent, compiled_case, elsewhere, installed, ratio
 from resonance_jax.claims.scaling import fit_slope
 from resonance_jax.layers.block import MixerBlock, ResonanceBlock
 from resonance_jax.models.baselines import FourierMixing, SelfAttention
@@ -33,7 +35,7 @@ LENGTHS = (64, 256, 1024, 4096, 8192, 16384, 32768, 65536)
 ATTENTION_TO = 8192
 FEATURES, FREQUENCIES, HEADS, MLP, TOKENS, DEPTH = 256, 64, 4, 512, 16384, 4
 PASSES = ("forward", "training")
-AGAIN = "resonance, computed again"
+AGAIN, TORCH = "resonance, computed again", "PyTorch Transformer"
 
 
 class StraightforwardMixer(nn.Module):
@@ -89,19 +91,53 @@ class Stack(nn.Module):
         return x
 
 
-def cases_at(n: int, repeats: int) -> list[Case]:
-    """All contenders at one length, of which two have been compared."""
+def cases_at(n: int, repeats: int) -> dict[str, list[Case]]:
+    """All contenders at one length by pass, of which two have been compared."""
     rng = np.random.default_rng(0)
     shape = (max(1, TOKENS // n), n, FEATURES)
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     check_equal(n, x[:1])
-    cases = []
+    forward, training = [], []
     for name, block in blocks(n).items():
-        few = repeats if name != "Transformer" or n < 4096 else 1
+        few = repeats if name != "Transformer" or n < 4096 else min(repeats, 3)
         variables = jax.jit(block.init)(jax.random.key(0), x[:1])
-        cases.append(compiled_case(f"{name} | {PASSES[0]}", block.apply, (variables, x), few))
-        cases.append(training_case(name, x, few))
-    return [*cases, training_case(AGAIN, x, repeats)]
+        forward.append(compiled_case(f"{name} | {PASSES[0]}", block.apply, (variables, x), few))
+        training.append(training_case(name, x, few))
+    training.append(training_case(AGAIN, x, repeats))
+    if n <= ATTENTION_TO:
+        for cases, case in zip((forward, training), torch_cases(x, repeats), strict=True):
+            cases.append(case)
+    return dict(zip(PASSES, (forward, training), strict=True))
+
+
+def torch_cases(x: jax.Array, repeats: int) -> list[Case]:
+    """The forward pass of PyTorch's encoder layer, and the loss and gradients of a stack of them."""
+    names = [f"{TORCH} | {which}" for which in PASSES]
+    if jax.default_backend() != "cpu":
+        return [elsewhere(name) for name in names]
+    torch: Any = installed("torch")
+    if torch is None:
+        return [absent(name, "torch") for name in names]
+    repeats = repeats if x.shape[1] < 4096 else min(repeats, 3)
+    about = {"version": torch.__version__}
+    options = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+    layers = [
+        torch.nn.TransformerEncoderLayer(FEATURES, HEADS, MLP, **options) for _ in range(DEPTH)
+    ]
+    stack = torch.nn.Sequential(*layers)
+    parameters = list(stack.parameters())
+    held = torch.from_numpy(np.array(x))
+
+    def forward() -> None:
+        with torch.inference_mode():
+            layers[0].eval()(held)
+
+    def training() -> None:
+        torch.autograd.grad(stack.train()(held).square().mean(), parameters)
+
+    return [
+        Case(n, f, repeats, dict(about)) for n, f in zip(names, (forward, training), strict=True)
+    ]
 
 
 def training_case(name: str, x: jax.Array, repeats: int) -> Case:
@@ -135,9 +171,14 @@ def run(record: Record) -> None:
     gains, memory = {}, {}
     for n in lengths:
         cases = cases_at(n, repeats if n <= TOKENS else 3)
-        case = record.time({"n": n}, cases, "resonance | forward")
+        case: dict[str, Case] = {}
+        for which in PASSES:
+            case |= record.time({"n": n}, cases[which], f"resonance | {which}")
         ours = {which: case[f"resonance | {which}"] for which in PASSES}
         for which in PASSES:
+            if f"{TORCH} | {which}" in case:
+                what = f"n = {n}: {TORCH} / resonance, {which}"
+                record.target(what, ratio(case[f"{TORCH} | {which}"], ours[which]), better="higher")
             if f"Transformer | {which}" in case:
                 gain = ratio(case[f"Transformer | {which}"], ours[which])
                 limit = {256: 1.0, 8192: 20.0}.get(n)
@@ -191,9 +232,10 @@ def draw(values: dict[str, Any]) -> Figure:
             points = [
                 (row["n"], row[figure_name] * scale / max(TOKENS, row["n"]))
                 for row in rows
-                if row["name"] == f"{name} | {which}"
+                if row["name"] == f"{name} | {which}" and figure_name in row
             ]
-            axes.loglog(*zip(*points, strict=True), color=color, label=name, marker=".")
+            if points:
+                axes.loglog(*zip(*points, strict=True), color=color, label=name, marker=".")
         axes.set(xlabel="length n", title=title)
     figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
