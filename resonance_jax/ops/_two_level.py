@@ -28,13 +28,13 @@ from resonance_jax.array_typing import Array
 from resonance_jax.ops._chunks import (
     HIGHEST,
     LARGEST_TABLE,
-    TRAFFIC,
     apply_table,
     chunk_size,
-    columns_of_chunks,
+    columns_of_compressed,
     compressed_tables,
     join,
     split,
+    traffic,
 )
 
 _LONGEST_GRID = 2**21
@@ -101,20 +101,20 @@ def cheapest_tables(
 def work_in_columns(frequencies: np.ndarray, length: int, dtype) -> float:
     """Returns what `project` costs per sample and feature, in columns of a table, of which a plain one has 2k.
 
-    An array between two products counts as `TRAFFIC` columns if it is as large as x.
+    An array between two products counts as `traffic` columns if it is as large as x.
     """
     k = len(frequencies)
     plan, compressed = _alternatives(np.asarray(frequencies, np.float64), length, None, dtype)
     if compressed is not None:
         basis, _ = compressed
-        return columns_of_chunks(basis.shape[1], k, basis.shape[0])
+        return columns_of_compressed(basis.shape[1], k, basis.shape[0], length)
     return _plain_columns(k, length) if plan is None else plan.cost
 
 
 def _plain_columns(k: int, length: int) -> float:
     """What one table costs: nothing lies between where one chunk is all there is."""
     size = chunk_size(length, None)
-    return columns_of_chunks(2 * k, 0, size) if size < length else 2.0 * k
+    return 2 * k * (1 + traffic(length) / size) if size < length else 2.0 * k
 
 
 def _alternatives(f: np.ndarray, length: int, chunk: int | None, dtype):
@@ -172,7 +172,7 @@ def _plan(frequencies: bytes, length: int) -> _Plan | None:
     if n is None:
         return None
     bins = np.round(n * np.frombuffer(frequencies)).astype(np.int64)
-    best = None
+    best, between = None, traffic(length)
     small = [size for size in range(1, math.isqrt(n) + 1) if n % size == 0]
     for size in sorted({*small, *(n // size for size in small)}):
         if not 2 <= size <= length:
@@ -184,7 +184,7 @@ def _plan(frequencies: bytes, length: int) -> _Plan | None:
         columns = (2 * len(counts) * padded + outer * size) / length
         copies = 2 * len(counts) * size / length + (padded > length)
         fits = outer * size + 2 * len(counts) * padded // size <= LARGEST_TABLE
-        cost = columns + TRAFFIC * copies
+        cost = columns + between * copies
         if fits and (best is None or cost < best.cost):
             best = _Plan(cost, n, size)
     return best
