@@ -33,8 +33,8 @@ UNSELECTED = ("drop", "pass")
 # float32, measured by `python -m benchmarks methods` (up to 4,096 it was for all bins), which found the same for widths
 # of 32 to 1,024 and batches of 1 to 64. Between rows the log of n is interpolated. No GPU has been measured.
 _MATRIX_COLUMNS = {
-    "cpu": ((4096, 293), (16384, 443), (65536, 565)),
-    "gpu": ((4096, 293),),
+    "cpu": ((4096, 260), (16384, 451), (65536, 511)),
+    "gpu": ((4096, 260),),
 }
 
 
