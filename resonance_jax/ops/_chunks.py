@@ -19,9 +19,9 @@ from resonance_jax.array_typing import Array
 DEFAULT_CHUNK = 512  # one table of cosines and sines [512, 2k] stays in a CPU's second-level cache
 HIGHEST = jax.lax.Precision.HIGHEST  # float32 products stay float32 where the default is TF32
 
-# Measured on two CPU cores, in columns of a plain table: an array as large as x, written and read, for short and long
-# sequences (whose rows lie further apart); and a column of a compressed table, whose products are narrow.
-_TRAFFIC = (4096, 64.0), (16384, 120.0)
+# Measured on two CPU cores, in columns of a plain table: an array as large as x that is written and read between two
+# products, and a column of a compressed table, whose products are narrow.
+TRAFFIC = 64
 NARROW = 1.2
 LARGEST_TABLE = 2**22  # entries: a table is part of the program
 
@@ -54,7 +54,7 @@ def _compressed_tables(frequencies: bytes, length: int, chunk: int | None, most:
     f = np.frombuffer(frequencies)
     size = _compressed_size(length, chunk)
     count = -(-length // size)
-    column = columns_of_compressed(1, len(f), size, length)
+    column = columns_of_compressed(1, len(f), size)
     rank = min(most / column, LARGEST_TABLE / (count * 2 * len(f)))
     if 2 * _count_separated(f, 1.25 / size) >= rank:
         return None
@@ -80,16 +80,10 @@ def _compressed_size(length: int, chunk: int | None) -> int:
     return -(-length // (nearest if nearest > ideal / 2 else round(ideal)))
 
 
-def traffic(length: int) -> float:
-    """What an array as large as x costs between two products, in columns; between the lengths by the log."""
-    lengths, columns = zip(*_TRAFFIC, strict=True)
-    return float(np.interp(np.log(length), np.log(lengths), columns))
-
-
-def columns_of_compressed(rank: int, k: int, size: int, length: int) -> float:
+def columns_of_compressed(rank: int, k: int, size: int) -> float:
     """What a sample and feature cost: rank columns of the basis, rank 2k / T of the phases, and rank / T of an array
     like x between them."""
-    return rank * (NARROW * (1 + 2 * k / size) + traffic(length) / size)
+    return rank * (NARROW * (1 + 2 * k / size) + TRAFFIC / size)
 
 
 def _count_separated(f: np.ndarray, distance: float) -> int:

@@ -28,16 +28,18 @@ from resonance_jax.array_typing import Array
 from resonance_jax.ops._chunks import (
     HIGHEST,
     LARGEST_TABLE,
+    TRAFFIC,
     apply_table,
     chunk_size,
     columns_of_compressed,
     compressed_tables,
     join,
     split,
-    traffic,
 )
 
 _LONGEST_GRID = 2**21
+# The inner products read rows of x that are n₂ samples apart: from some 128 KiB on (256 features) that takes longer.
+_FAR, _FAR_TRAFFIC = 256, 110
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,20 @@ def cheapest_tables(
 def work_in_columns(frequencies: np.ndarray, length: int, dtype) -> float:
     """Returns what `project` costs per sample and feature, in columns of a table, of which a plain one has 2k.
 
-    An array between two products counts as `traffic` columns if it is as large as x.
+    An array between two products that is as large as x counts as columns, too.
     """
     k = len(frequencies)
     plan, compressed = _alternatives(np.asarray(frequencies, np.float64), length, None, dtype)
     if compressed is not None:
         basis, _ = compressed
-        return columns_of_compressed(basis.shape[1], k, basis.shape[0], length)
+        return columns_of_compressed(basis.shape[1], k, basis.shape[0])
     return _plain_columns(k, length) if plan is None else plan.cost
 
 
 def _plain_columns(k: int, length: int) -> float:
     """What one table costs: nothing lies between where one chunk is all there is."""
     size = chunk_size(length, None)
-    return 2 * k * (1 + traffic(length) / size) if size < length else 2.0 * k
+    return 2 * k * (1 + TRAFFIC / size) if size < length else 2.0 * k
 
 
 def _alternatives(f: np.ndarray, length: int, chunk: int | None, dtype):
@@ -165,6 +167,12 @@ def _grid(frequencies: bytes) -> int | None:
     return n
 
 
+def _traffic(size: int) -> float:
+    """What an array as large as x costs between the products, in columns, for n₂; by its log from `_FAR` / 2 on."""
+    near = np.clip(np.log2(_FAR / size), 0, 1)
+    return float(near * TRAFFIC + (1 - near) * _FAR_TRAFFIC)
+
+
 @lru_cache(maxsize=256)
 def _plan(frequencies: bytes, length: int) -> _Plan | None:
     """The cut that costs least, or None without a grid."""
@@ -172,7 +180,7 @@ def _plan(frequencies: bytes, length: int) -> _Plan | None:
     if n is None:
         return None
     bins = np.round(n * np.frombuffer(frequencies)).astype(np.int64)
-    best, between = None, traffic(length)
+    best = None
     small = [size for size in range(1, math.isqrt(n) + 1) if n % size == 0]
     for size in sorted({*small, *(n // size for size in small)}):
         if not 2 <= size <= length:
@@ -184,7 +192,7 @@ def _plan(frequencies: bytes, length: int) -> _Plan | None:
         columns = (2 * len(counts) * padded + outer * size) / length
         copies = 2 * len(counts) * size / length + (padded > length)
         fits = outer * size + 2 * len(counts) * padded // size <= LARGEST_TABLE
-        cost = columns + between * copies
+        cost = columns + _traffic(size) * copies
         if fits and (best is None or cost < best.cost):
             best = _Plan(cost, n, size)
     return best

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.ops._chunks import apply_table, compressed_tables, traffic
+from resonance_jax.ops._chunks import TRAFFIC, apply_table, compressed_tables
 from resonance_jax.ops._two_level import cheapest_tables, work_in_columns
 
 BANDS = {
@@ -30,7 +30,7 @@ def test_close_frequencies_share_a_narrow_table(
 def test_spread_and_traced_frequencies_keep_their_own_columns():
     spread = np.sqrt(np.arange(32)) / 12  # on no grid
     assert cheapest_tables(spread, 2048, None, np.float32) is None
-    assert work_in_columns(spread, 2048, np.float32) == 64 + 64 * traffic(2048) / 512
+    assert work_in_columns(spread, 2048, np.float32) == 64 + 64 * TRAFFIC / 512
     assert compressed_tables(spread, 2048, None, 64.0, np.float32) is None
     assert cheapest_tables(jnp.asarray(spread / 100), 2048, None, np.float32) is None
     assert work_in_columns(spread / 100, 2048, np.float32) < 32

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resonance_jax.ops._chunks import traffic
+from resonance_jax.ops._chunks import TRAFFIC
 from resonance_jax.ops._two_level import TwoLevel, cheapest_tables, work_in_columns
 from resonance_jax.ops.fourier import project, select_bins, synthesize
 from resonance_jax.ops.resonance import resonate
@@ -102,7 +102,7 @@ def test_the_cost_is_what_is_multiplied_and_what_lies_between(length, k):
     columns = (tables.inner.size * tables.size + tables.outer.size) / length
     between = tables.inner.shape[0] * tables.size / length  # times x
     cost = work_in_columns(bins / length, length, np.float32)
-    assert cost == pytest.approx(columns + traffic(length) * between, rel=1e-6) and cost < 2 * k
+    assert cost == pytest.approx(columns + TRAFFIC * between, rel=1e-6) and cost < 2 * k
     x, weights = jnp.zeros((length, 8)), jnp.ones((k, 8), complex)
     lowered = jax.jit(lambda x, w: resonate(x, w, bins, method="matrix")).lower(x, weights)
     counted = lowered.cost_analysis()
