@@ -33,7 +33,7 @@ UNSELECTED = ("drop", "pass")
 # float32, measured by `python -m benchmarks methods` (up to 4,096 it was for all bins), which found the same for widths
 # of 32 to 1,024 and batches of 1 to 64. Between rows the log of n is interpolated. No GPU has been measured.
 _MATRIX_COLUMNS = {
-    "cpu": ((4096, 260), (16384, 451), (65536, 511)),
+    "cpu": ((4096, 260), (16384, 316), (65536, 461)),
     "gpu": ((4096, 260),),
 }
 
