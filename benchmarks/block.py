@@ -23,8 +23,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.harness import Record
+from benchmarks.peers import pytorch
 from benchmarks.resonance import straightforward
-from benchmarks.timing import Case, absent, compiled_case, elsewhere, installed, ratio
+from benchmarks.timing import Case, absent, compiled_case, elsewhere, ratio
 from resonance_jax.claims.scaling import fit_slope
 from resonance_jax.layers.block import MixerBlock, ResonanceBlock
 from resonance_jax.models.baselines import FourierMixing, SelfAttention
@@ -115,12 +116,14 @@ def torch_cases(x: jax.Array, repeats: int) -> list[Case]:
     names = [f"{TORCH} | {which}" for which in PASSES]
     if jax.default_backend() != "cpu":
         return [elsewhere(name) for name in names]
-    torch: Any = installed("torch")
+    torch = pytorch()
     if torch is None:
         return [absent(name, "torch") for name in names]
     repeats = repeats if x.shape[1] < 4096 else min(repeats, 3)
     about = {"version": torch.__version__}
-    options = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+    torch.backends.mha.set_fastpath_enabled(False)  # it keeps all scores, the fused attention none
+    gelu = partial(torch.nn.functional.gelu, approximate="tanh")
+    options = dict(dropout=0.0, activation=gelu, batch_first=True, norm_first=True)
     layers = [
         torch.nn.TransformerEncoderLayer(FEATURES, HEADS, MLP, **options) for _ in range(DEPTH)
     ]

@@ -52,13 +52,17 @@ class Record:
             same = all(earlier[key] == self.values[key] for key in keys)
             if same and earlier["commit"] and "changes" not in earlier["commit"]:
                 self._earlier = earlier["rows"]
+                for name in ("date", "limits"):
+                    self.values[name] = earlier[name]
 
     def measure(
         self, key: dict[str, Any], function: Callable[[], list[dict[str, Any]]]
     ) -> list[dict[str, Any]]:
         """Adds key | row for each row of function(), or those with this key that an interrupted run left."""
-        rows = [row for row in self._earlier if row.items() >= key.items()]
-        rows = rows or [key | row for row in function()]
+        if rows := [row for row in self._earlier if row.items() >= key.items()]:
+            self.values["rows"] += rows
+            return rows
+        rows = [key | row for row in function()]
         self.values["rows"] += rows
         self._write(self._partial)
         return rows
@@ -70,11 +74,12 @@ class Record:
             The cases by name.
         """
         earlier = {row["name"]: row for row in self._earlier if row.items() >= key.items()}
-        if all(case.left_out or "calls_s" in earlier.get(case.name, ()) for case in cases):
-            for case in (case for case in cases if not case.left_out):
-                case.seconds = earlier[case.name]["calls_s"]
-                case.info["resident_bytes"] = earlier[case.name].get("resident_bytes")
-        else:
+        known = all(case.left_out or _was_timed(case, earlier.get(case.name, {})) for case in cases)
+        for case in (case for case in cases if known and not case.left_out):
+            case.seconds = earlier[case.name]["calls_s"]
+            if "resident_bytes" in earlier[case.name]:
+                case.info["resident_bytes"] = earlier[case.name]["resident_bytes"]
+        if not known:
             time_interleaved(cases)
         by_name = {case.name: case for case in cases}
         title = ", ".join(f"{name} {value}" for name, value in key.items())
@@ -90,7 +95,8 @@ class Record:
                 row["calls_s"] = case.seconds
             self.values["rows"].append(row)
             print(_line(row), flush=True)
-        self._write(self._partial)
+        if not known:  # else what an earlier run measured after it would be lost
+            self._write(self._partial)
         return by_name
 
     def target(
@@ -141,6 +147,11 @@ class Record:
         write_atomically(path, text + "\n")
 
 
+def _was_timed(case: Case, row: dict[str, Any]) -> bool:
+    """Whether an earlier run timed this case, of the same version if it is a peer."""
+    return "calls_s" in row and row.get("version") == case.info.get("version")
+
+
 def _line(row: dict[str, Any]) -> str:
     if "left_out" in row:
         return f"{row['name']:<44}  {row['left_out']}"
@@ -165,8 +176,9 @@ def run(name: str, folder: Path, quick: bool) -> Path:
     if (about["busy_before"] or 0) > 0.1:
         print(f"Other work takes {about['busy_before']:.0%} of the machine.", flush=True)
     module.run(record)
-    record.finish(getattr(module, "draw", None))
-    print(f"written to {os.path.relpath(record.path)}")
+    if record.values["rows"]:
+        record.finish(getattr(module, "draw", None))
+        print(f"written to {os.path.relpath(record.path)}")
     return record.path
 
 

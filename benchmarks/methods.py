@@ -5,6 +5,8 @@ Forward and backward of float32 x [b, n, d] with bins spread over the spectrum, 
 "matrix_columns" in the file is what `_MATRIX_COLUMNS` of resonance_jax/ops/resonance.py should hold for this platform.
 """
 
+import math
+
 import jax
 import numpy as np
 from matplotlib.figure import Figure
@@ -62,8 +64,8 @@ def most_columns(ratios: dict[float, float]) -> int:
             if before is None:
                 return 0
             win, loss = np.log(ratios[before]), -np.log(ratios[after])
-            return int(before * (after / before) ** (win / (win + loss)))
-    return int(counts[-1])
+            return math.ceil(before * (after / before) ** (win / (win + loss)))
+    return math.ceil(counts[-1])
 
 
 def draw(values: dict) -> Figure:

@@ -1,7 +1,20 @@
 """What several benchmarks compare with."""
 
+import os
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from benchmarks.timing import installed
+
+
+def pytorch() -> Any:
+    """PyTorch on as many threads as this process may use; None where it is not installed."""
+    torch = installed("torch")
+    if torch is not None:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return torch
 
 
 def attention(x: jax.Array, num_heads: int, query_chunk: int | None = None) -> jax.Array:

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.fft
 
 from benchmarks.harness import Record
-from benchmarks.peers import attention
-from benchmarks.timing import Case, absent, compiled_case, elsewhere, installed, ratio
+from benchmarks.peers import attention, pytorch
+from benchmarks.timing import Case, absent, compiled_case, elsewhere, ratio
 from resonance_jax.ops.fourier import select_bins
 from resonance_jax.ops.resonance import resonate
 
@@ -93,7 +93,7 @@ def torch_cases(n: int, inputs: tuple, repeats: int) -> list[Case]:
     names = [f"{TORCH} {which}" for which in PASSES]
     if jax.default_backend() != "cpu":
         return [elsewhere(name) for name in names]
-    torch: Any = installed("torch")
+    torch = pytorch()
     if torch is None:
         return [absent(name, "torch") for name in names]
     bins = torch.from_numpy(np.array(select_bins(n // 2 + 1, NUM_BINS, "low")))
@@ -130,22 +130,20 @@ def torch_attention(n: int, x: jax.Array) -> list[Case]:
         return []
     if jax.default_backend() != "cpu":
         return [elsewhere(TORCH_ATTENTION)]
-    torch: Any = installed("torch")
+    torch = pytorch()
     if torch is None:
         return [absent(TORCH_ATTENTION, "torch")]
     rows = torch.from_numpy(np.array(x))
-    heads = rows.reshape(*rows.shape[:2], HEADS, -1).transpose(1, 2).contiguous()
 
-    def attend(heads):
+    def attend(rows):
         with torch.no_grad():
-            return torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+            heads = rows.reshape(*rows.shape[:2], HEADS, -1).transpose(1, 2).contiguous()
+            y = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+            return y.transpose(1, 2).reshape(rows.shape)
 
-    few = attend(heads[:1, :, :1024]).transpose(1, 2).reshape(1, -1, FEATURES).numpy()
-    if not np.allclose(few, attention(x[:1, :1024], HEADS), atol=1e-4):
+    if not np.allclose(attend(rows[:1, :1024]).numpy(), attention(x[:1, :1024], HEADS), atol=1e-4):
         raise RuntimeError("PyTorch's attention computes something else; nothing was timed.")
-    repeats = 2 if n < 16384 else 1
-    about = {"version": torch.__version__}
-    return [Case(TORCH_ATTENTION, lambda: attend(heads), repeats, about)]
+    return [Case(TORCH_ATTENTION, lambda: attend(rows), 3, {"version": torch.__version__})]
 
 
 def peers(n: int, inputs, repeats: int) -> list[Case]:
@@ -189,7 +187,8 @@ def check(record: Record, n: int, case: dict[str, Case]) -> None:
     for name in ("attention forward", TORCH_ATTENTION):
         if name in case:
             limit = {"at_least": 100} if n == 16384 else {"better": "higher"}
-            target(f"{name} / auto, forward", name, "auto, low bins forward", **limit)
+            what = f"{name.removesuffix(' forward')} / auto, forward"
+            target(what, name, "auto, low bins forward", **limit)
     if jax.default_backend() != "cpu":
         target("auto / copy, forward", "auto, low bins forward", "copy forward", at_most=3)
 

@@ -84,15 +84,17 @@ from benchmarks import harness
 from benchmarks.timing import Case
 
 harness.environment = lambda: dict.fromkeys(
-    ("commit", "versions", "xla_flags", "platform", "device", "cores"), "same"
+    ("commit", "date", "versions", "xla_flags", "platform", "device", "cores"), "same"
 )
 harness.limits = dict
 calls = []
 
-def timed(path, key, *names):
+def timed(path, key, *names, record=None, version=1):
     calls.clear()
-    record = harness.Record(path, quick=False)
-    cases = [Case(name, lambda name=name: calls.append(name), 2) for name in names]
+    record = record or harness.Record(path, quick=False)
+    cases = [
+        Case(name, lambda name=name: calls.append(name), 2, {"version": version}) for name in names
+    ]
     seconds = {n: c.seconds for n, c in record.time(key, cases, names[0]).items()}
     return record, seconds, set(calls)
 
@@ -100,11 +102,16 @@ with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "file.json"
     record, first, ran = timed(path, {"n": 1}, "a", "b")
     assert ran == {"a", "b"} and not path.exists()
-    record, again, ran = timed(path, {"n": 1}, "a", "b")
-    assert not ran and again == first
-    record, _, ran = timed(path, {"n": 2}, "a", "b")  # of another size
+    _, second, ran = timed(path, {"n": 2}, "a", "b", record=record)  # of another size
     assert ran == {"a", "b"}
-    record, _, ran = timed(path, {"n": 2}, "a", "c")  # one is new: they take turns
+    for _ in range(2):  # interrupted again before it comes to the second
+        record, again, ran = timed(path, {"n": 1}, "a", "b")
+        assert not ran and again == first
+    _, again, ran = timed(path, {"n": 2}, "a", "b", record=record)
+    assert not ran and again == second
+    record, _, ran = timed(path, {"n": 2}, "a", "b", version=2)
+    assert ran == {"a", "b"}
+    record, _, ran = timed(path, {"n": 2}, "a", "c", version=2)  # one is new: they take turns
     assert ran == {"a", "c"}
     record.finish(None)
     assert "calls_s" not in path.read_text() and "median_ms" in path.read_text()

@@ -19,8 +19,8 @@ from resonance_jax.array_typing import Array
 DEFAULT_CHUNK = 512  # one table of cosines and sines [512, 2k] stays in a CPU's second-level cache
 HIGHEST = jax.lax.Precision.HIGHEST  # float32 products stay float32 where the default is TF32
 
-# Measured on two CPU cores, in columns of a plain table: an array as large as x that is written and read between two
-# products, and a column of a compressed table, whose products are narrow.
+# Measured on two CPU cores with 256 features, in columns of a plain table: an array as large as x that is written and
+# read between two products, and a column of a compressed table, whose products are narrow (benchmarks/README.md).
 TRAFFIC = 64
 NARROW = 1.2
 LARGEST_TABLE = 2**22  # entries: a table is part of the program
@@ -81,8 +81,8 @@ def _compressed_size(length: int, chunk: int | None) -> int:
 
 
 def columns_of_compressed(rank: int, k: int, size: int) -> float:
-    """What a sample and feature cost: rank columns of the basis, rank 2k / T of the phases, and rank / T of an array
-    like x between them."""
+    """What a sample and feature cost: rank columns of the basis and rank 2k / T of the phases, `NARROW` times, and
+    rank / T of an array like x between them."""
     return rank * (NARROW * (1 + 2 * k / size) + TRAFFIC / size)
 
 

@@ -38,7 +38,8 @@ from resonance_jax.ops._chunks import (
 )
 
 _LONGEST_GRID = 2**21
-# The inner products read rows of x that are n₂ samples apart: from some 128 KiB on (256 features) that takes longer.
+# The inner products read rows of x that are n₂ samples apart: measured with 256 features, it takes longer from some
+# 128 KiB on (benchmarks/README.md).
 _FAR, _FAR_TRAFFIC = 256, 110
 
 
@@ -103,7 +104,7 @@ def cheapest_tables(
 def work_in_columns(frequencies: np.ndarray, length: int, dtype) -> float:
     """Returns what `project` costs per sample and feature, in columns of a table, of which a plain one has 2k.
 
-    An array between two products that is as large as x counts as columns, too.
+    An array between two products that is as large as x counts as `TRAFFIC` columns, between two levels by n₂.
     """
     k = len(frequencies)
     plan, compressed = _alternatives(np.asarray(frequencies, np.float64), length, None, dtype)
