@@ -18,4 +18,4 @@ NAMES = (
     "flash",
 )
 UNCHECKED = ("methods", "complexity", "long_context", "flash")
-"""Left out of --check without names: they compare nothing with a rival, or not at quick sizes."""
+"""Left out of --check without names: they compare nothing with a rival, or not at quick sizes, or are for a GPU."""
