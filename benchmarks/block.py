@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness import Record
 from benchmarks.peers import pytorch
 from benchmarks.resonance import straightforward
-from benchmarks.timing import Case, absent, compiled_case, elsewhere, ratio
+from benchmarks.timing import Case, compiled_case, ratio
 from resonance_jax.claims.scaling import fit_slope
 from resonance_jax.layers.block import MixerBlock, ResonanceBlock
 from resonance_jax.models.baselines import FourierMixing, SelfAttention
@@ -106,19 +106,18 @@ def cases_at(n: int, repeats: int) -> dict[str, list[Case]]:
         training.append(training_case(name, x, few))
     training.append(training_case(AGAIN, x, repeats))
     if n <= ATTENTION_TO:
-        for cases, case in zip((forward, training), torch_cases(x, repeats), strict=True):
-            cases.append(case)
+        first, second = torch_cases(x, repeats)
+        forward.append(first)
+        training.append(second)
     return dict(zip(PASSES, (forward, training), strict=True))
 
 
 def torch_cases(x: jax.Array, repeats: int) -> list[Case]:
     """The forward pass of PyTorch's encoder layer, and the loss and gradients of a stack of them."""
     names = [f"{TORCH} | {which}" for which in PASSES]
-    if jax.default_backend() != "cpu":
-        return [elsewhere(name) for name in names]
-    torch = pytorch()
+    torch, missing = pytorch(*names)
     if torch is None:
-        return [absent(name, "torch") for name in names]
+        return missing
     repeats = repeats if x.shape[1] < 4096 else min(repeats, 3)
     about = {"version": torch.__version__}
     torch.backends.mha.set_fastpath_enabled(False)  # it keeps all scores, the fused attention none

@@ -6,15 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import installed
+from benchmarks.timing import Case, absent, elsewhere, installed
 
 
-def pytorch() -> Any:
-    """PyTorch on as many threads as this process may use; None where it is not installed."""
+def pytorch(*names: str) -> tuple[Any, list[Case]]:
+    """PyTorch, on as many threads as this process may use, or None and a row for each name that says why."""
+    if jax.default_backend() != "cpu":
+        return None, [elsewhere(name) for name in names]
     torch = installed("torch")
-    if torch is not None:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return torch
+    if torch is None:
+        return None, [absent(name, "torch") for name in names]
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return torch, []
 
 
 def attention(x: jax.Array, num_heads: int, query_chunk: int | None = None) -> jax.Array:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.harness import Record
-from benchmarks.peers import attention
-from benchmarks.timing import Case, absent, compiled_case, elsewhere, installed, ratio
+from benchmarks.peers import attention, pytorch
+from benchmarks.timing import Case, absent, compiled_case, installed, ratio
 from resonance_jax.layers.quaternion import QRHLayer
 from resonance_jax.layers.resonance import ResonanceLayer
 from resonance_jax.ops.quaternion import hamilton_product, rotate_so4, so4_matrix
@@ -74,11 +74,9 @@ def copy_case(operands: tuple, repeats: int) -> Case:
 
 def torch_cases(operands: tuple, repeats: int) -> list[Case]:
     """The product by PyTorch on the same numbers."""
-    if jax.default_backend() != "cpu":
-        return [elsewhere("PyTorch")]
-    torch = installed("torch")
+    torch, missing = pytorch("PyTorch")
     if torch is None:
-        return [absent("PyTorch", "torch")]
+        return missing
     p, q = (torch.from_numpy(np.array(x)).requires_grad_() for x in operands)
     out = torch_product(torch, p, q)
     cotangent = torch.ones_like(out)

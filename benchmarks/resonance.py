@@ -15,7 +15,7 @@ import scipy.fft
 
 from benchmarks.harness import Record
 from benchmarks.peers import attention, pytorch
-from benchmarks.timing import Case, absent, compiled_case, elsewhere, ratio
+from benchmarks.timing import Case, compiled_case, elsewhere, ratio
 from resonance_jax.ops.fourier import select_bins
 from resonance_jax.ops.resonance import resonate
 
@@ -91,11 +91,9 @@ def filters(n: int, k: int, strategy: str) -> dict:
 def torch_cases(n: int, inputs: tuple, repeats: int) -> list[Case]:
     """PyTorch's FFT, product, and inverse FFT, as the formula suggests, on the same numbers."""
     names = [f"{TORCH} {which}" for which in PASSES]
-    if jax.default_backend() != "cpu":
-        return [elsewhere(name) for name in names]
-    torch = pytorch()
+    torch, missing = pytorch(*names)
     if torch is None:
-        return [absent(name, "torch") for name in names]
+        return missing
     bins = torch.from_numpy(np.array(select_bins(n // 2 + 1, NUM_BINS, "low")))
     x, weights, gradient = (torch.from_numpy(np.array(values)) for values in inputs)
 
@@ -128,11 +126,9 @@ def torch_attention(n: int, x: jax.Array) -> list[Case]:
     """The fused attention that PyTorch has for CPUs, forward, on the numbers that `peers.attention` has."""
     if n > 16384:
         return []
-    if jax.default_backend() != "cpu":
-        return [elsewhere(TORCH_ATTENTION)]
-    torch = pytorch()
+    torch, missing = pytorch(TORCH_ATTENTION)
     if torch is None:
-        return [absent(TORCH_ATTENTION, "torch")]
+        return missing
     rows = torch.from_numpy(np.array(x))
 
     def attend(rows):
